@@ -1,0 +1,43 @@
+# A fresh machine needs python 3.11 or newer with pip, and make. Everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check certify docs clean
+
+# The first interpreter that is new enough; a shim that answers to the name but cannot run is passed over.
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no python >= 3.11 found; set PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(READY)  ## kill an agent in the middle of a payment, resume it, count the payments
+	$(BIN)/surefoot demo
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, formatting, types, layers, docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/interrogate core adapters tests
+
+certify: $(READY)  ## run the slow, exhaustive tests (marker "sweep")
+	$(BIN)/python -m pytest -m sweep
+
+docs: $(READY)  ## check the links of every page, compile its Python blocks and run those that start with "# run"
+	$(BIN)/python scripts/check_docs.py
+
+clean:  ## remove .venv, caches and build output; .surefoot (your data) stays
+	rm -rf .venv .nox dist build htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find core adapters tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,213 @@
+"""Values as data: a total, type-exact JSON form for storing, and canonical bytes for digests.
+
+Loading builds only what a fixed table of constructors builds: no pickle, no import, no attribute looked up by a
+stored name (I24, AS-54). A stored tag is an object with the single key ``$tag``; user data that looks like one is
+stored escaped, so a tag cannot be forged from inside a value.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import rfc8785
+
+from surefoot.errors import IntegrityError, NotStorable, UsageError
+
+__all__ = ["Codec"]
+
+_DEPTH: Final = 200
+_SAFE: Final = 2**53 - 1
+
+
+class Codec:
+    """Turns values into JSON text and back, and into digests.
+
+    Covers ``None bool int float str bytes list tuple dict set frozenset Decimal datetime date time timedelta
+    UUID`` and whatever is registered. Anything else is :class:`~surefoot.errors.NotStorable`.
+    """
+
+    def __init__(self) -> None:
+        self._dump: dict[type, tuple[str, Callable[[Any], Any]]] = {}
+        self._load: dict[str, Callable[[Any], Any]] = {}
+        for tag, kind, dump, load in _BUILTIN:
+            self.register(tag, kind, dump, load)
+
+    def register(self, tag: str, kind: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
+        """Add a type: ``dump`` returns storable data, ``load`` rebuilds the value from it.
+
+        A subclass without an entry of its own is stored as its nearest registered base. Raises
+        :class:`~surefoot.UsageError` when another type has the tag.
+        """
+        if self._load.get(tag, load) is not load and self._dump.get(kind, ("",))[0] != tag:
+            msg = f"the codec tag {tag!r} is taken; choose another one for {kind.__name__}"
+            raise UsageError(msg)
+        self._dump[kind] = (tag, dump)
+        self._load[tag] = load
+
+    def dumps(self, value: Any) -> str:
+        """Return the JSON text of ``value``. Raises :class:`~surefoot.errors.NotStorable` naming the offending part."""
+        return json.dumps(self._encode(value, "$", _DEPTH), separators=(",", ":"), allow_nan=False)
+
+    def loads(self, text: str) -> Any:
+        """Return the value that :meth:`dumps` made ``text`` from. Raises :class:`~surefoot.IntegrityError` for junk."""
+        try:
+            return self._decode(json.loads(text))
+        except IntegrityError:
+            raise
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+            msg = f"a stored value is damaged ({type(exc).__name__}); run 'surefoot calls show' on its call"
+            raise IntegrityError(msg) from exc
+
+    def canonical(self, value: Any) -> bytes:
+        """Return canonical bytes (RFC 8785 of a tagged form): equal for equal meaning, whatever the spelling.
+
+        Key order, ``1`` and ``1.0``, ``-0.0`` and ``0``, tuple and list do not matter; ``{1: …}`` and ``{"1": …}`` differ.
+        """
+        if _plain(value, _DEPTH):
+            return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return rfc8785.dumps(self._canonical(value, "$", _DEPTH))
+
+    def digest(self, value: Any) -> str:
+        """Return the SHA-256 (hex) of :meth:`canonical`."""
+        return hashlib.sha256(self.canonical(value)).hexdigest()
+
+    def _registered(self, value: Any, path: str) -> tuple[str, Any]:
+        for kind in type(value).__mro__:
+            if kind in self._dump:
+                tag, dump = self._dump[kind]
+                return tag, dump(value)
+        raise NotStorable(path, f"{type(value).__module__}.{type(value).__qualname__}")
+
+    def _encode(self, value: Any, path: str, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool or kind is int or (kind is float and math.isfinite(value)):
+            return value
+        if kind is str:
+            return value if _text(value) else {"$str": [ord(c) for c in value]}
+        if not depth:
+            raise NotStorable(path, "a value nested this deeply, or in itself")
+        if kind is list:
+            return [self._encode(item, f"{path}[{i}]", depth - 1) for i, item in enumerate(value)]
+        if kind is dict:
+            return self._encode_dict(value, path, depth)
+        tag, data = self._registered(value, path)
+        return {f"${tag}": self._encode(data, path, depth - 1)}
+
+    def _encode_dict(self, value: dict[Any, Any], path: str, depth: int) -> Any:
+        if all(type(key) is str and _text(key) for key in value):
+            body = {key: self._encode(item, f"{path}.{key}", depth - 1) for key, item in value.items()}
+            forged = len(body) == 1 and next(iter(body)).startswith("$")
+            return {"$dict": [[key, item] for key, item in body.items()]} if forged else body
+        pairs = [
+            [self._encode(key, f"{path}.<key>", depth - 1), self._encode(item, f"{path}[{key!r}]", depth - 1)]
+            for key, item in value.items()
+        ]
+        return {"$dict": pairs}
+
+    def _decode(self, data: Any) -> Any:
+        if type(data) is list:
+            return [self._decode(item) for item in data]
+        if type(data) is not dict:
+            return data
+        if len(data) == 1 and (tag := next(iter(data))).startswith("$"):
+            return self._decode_tag(tag[1:], data[tag])
+        return {key: self._decode(item) for key, item in data.items()}
+
+    def _decode_tag(self, tag: str, body: Any) -> Any:
+        if tag == "dict":
+            return {self._decode(key): self._decode(item) for key, item in body}
+        if tag == "str":
+            return "".join(map(chr, body))
+        load = self._load.get(tag)
+        if load is None:
+            msg = f"a stored value has the unknown tag {tag!r}; install the plugin that wrote it"
+            raise IntegrityError(msg)
+        return load(self._decode(body))
+
+    def _canonical(self, value: Any, path: str, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int or kind is float:
+            return _number(value)
+        if kind is str:
+            return value if _text(value) else {"$str": [ord(c) for c in value]}
+        if not depth:
+            raise NotStorable(path, "a value nested this deeply, or in itself")
+        if kind is list or kind is tuple:
+            return [self._canonical(item, f"{path}[{i}]", depth - 1) for i, item in enumerate(value)]
+        if kind is dict:
+            return self._canonical_dict(value, path, depth)
+        if kind is set or kind is frozenset:
+            return {"$set": sorted(rfc8785.dumps(self._canonical(item, path, depth - 1)).decode() for item in value)}
+        tag, data = self._registered(value, path)
+        return {f"${tag}": self._canonical(data, path, depth - 1)}
+
+    def _canonical_dict(self, value: dict[Any, Any], path: str, depth: int) -> Any:
+        body = {key: self._canonical(item, f"{path}.{key!s}", depth - 1) for key, item in value.items()}
+        if all(type(key) is str and _text(key) and not key.startswith("$") for key in body):
+            return body
+        pairs = [(rfc8785.dumps(self._canonical(key, path, depth - 1)).decode(), item) for key, item in body.items()]
+        return {"$dict": [list(pair) for pair in sorted(pairs, key=lambda pair: pair[0])]}
+
+
+def _text(value: str) -> bool:
+    """Return whether a string is valid Unicode (no lone surrogates)."""
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _number(value: float) -> Any:
+    """Return a number as RFC 8785 can write it; what it cannot is tagged."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return {"$float": repr(value)}
+        if value.is_integer():
+            value = int(value)
+    if isinstance(value, int) and abs(value) > _SAFE:
+        return {"$int": str(value)}
+    return value
+
+
+def _plain(value: Any, depth: int) -> bool:
+    """Return whether the standard JSON encoder writes ``value`` exactly as RFC 8785 would."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() or _text(value)
+    if value is None or kind is bool:
+        return True
+    if kind is int:
+        return -_SAFE <= value <= _SAFE
+    if not depth:
+        return False
+    if kind is dict:
+        return all(type(k) is str and k.isascii() and not k.startswith("$") and _plain(v, depth - 1) for k, v in value.items())
+    if kind is list:
+        return all(_plain(item, depth - 1) for item in value)
+    return False
+
+
+def _delta(data: Any) -> timedelta:
+    return timedelta(days=data[0], seconds=data[1], microseconds=data[2])
+
+
+_BUILTIN: Final[list[tuple[str, type, Callable[[Any], Any], Callable[[Any], Any]]]] = [
+    ("float", float, repr, float),
+    ("bytes", bytes, lambda v: base64.b64encode(v).decode(), base64.b64decode),
+    ("tuple", tuple, list, tuple),
+    ("set", set, list, set),
+    ("frozenset", frozenset, list, frozenset),
+    ("decimal", Decimal, str, Decimal),
+    ("datetime", datetime, lambda v: [v.isoformat(), v.fold], lambda d: datetime.fromisoformat(d[0]).replace(fold=d[1])),
+    ("date", date, date.isoformat, date.fromisoformat),
+    ("time", time, lambda v: [v.isoformat(), v.fold], lambda d: time.fromisoformat(d[0]).replace(fold=d[1])),
+    ("timedelta", timedelta, lambda v: [v.days, v.seconds, v.microseconds], _delta),
+    ("uuid", UUID, str, UUID),
+]

@@ -1,0 +1,26 @@
+"""The policy contract: gates that come from a file or a plugin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from surefoot.contracts.gate import Gate
+from surefoot.types import ToolRule
+
+__all__ = ["Policy"]
+
+
+class Policy(ABC):
+    """A named, versioned set of gates and tool rules. It can tighten what the code declares, never loosen it."""
+
+    version: str
+    """Recorded with every decision."""
+
+    @abstractmethod
+    def gates(self) -> Sequence[Gate]:
+        """Return the gates, asked in this order."""
+
+    @abstractmethod
+    def rule(self, tool: str) -> ToolRule | None:
+        """Return what the policy declares about a tool, or ``None``."""

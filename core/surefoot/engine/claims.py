@@ -1,0 +1,361 @@
+"""The decision about one request, made inside one transaction: replay, wait, refuse, or claim."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from surefoot.engine import holds, matching, words
+from surefoot.engine.key import business_key, slot_key
+from surefoot.engine.transitions import CallEvent
+from surefoot.errors import BudgetExceeded, InDoubt, LeaseLost, NotStorable, ResultUnavailable
+from surefoot.types import Call, CallRecord, CallState, Effect, ToolRule
+
+if TYPE_CHECKING:
+    from surefoot.engine.frames import Frame
+    from surefoot.engine.guard import Guard
+    from surefoot.engine.unit import Unit
+
+__all__ = ["Answer", "Ask", "AskGates", "Busy", "Claim", "Claimed", "Decision", "Drifted", "InDoubtHere", "Position", "Replay", "Request", "Stop"]
+
+RERUNS = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.COMPOSITE})
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in the model's reply a request stands."""
+
+    digest: str
+    """Digest of the arguments as the model asked for them."""
+    rank: int
+    """How many equal requests (tool and arguments) stand before it in the reply."""
+    siblings: Sequence[str] = ()
+    """Digests of the reply's other requests for the same tool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One requested call, as the adapter at the tool's body sees it."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    """Final values of what the model can see, static defaults filled in, injected ones left out."""
+    tool_object: object
+    alias: str | None = None
+    """The model's id of the call; correlation only."""
+    position: Position | None = None
+    """``None`` in plain code, where nobody numbered the requests."""
+    notice: Callable[[str], Any] | None = None
+    """Turns words for the model into a result of the tool's shape; ``None`` where no model asked."""
+    replaying: Callable[[CallRecord], None] | None = None
+    """Called before a recorded answer is given: consume what the body consumed of the framework's task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The body may run."""
+
+    record: CallRecord
+    reentered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The recorded answer is the answer."""
+
+    record: CallRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else runs this very call now."""
+
+    record: CallRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AskGates:
+    """Nothing is recorded: the gates decide next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """In doubt, and the tool has a probe that was not asked yet."""
+
+    record: CallRecord
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubtHere:
+    """In doubt and not a holder: the model is told, code gets :class:`~surefoot.InDoubt`."""
+
+    record: CallRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """An unclassified call differs from what an earlier attempt did: say so once."""
+
+    earlier: CallRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The call is refused; ``hold`` when the run is held by it."""
+
+    error: Exception
+    hold: bool = False
+
+
+Decision: TypeAlias = Claimed | Replay | Busy | AskGates | Ask | InDoubtHere | Drifted | Stop
+Answer: TypeAlias = Claimed | Replay | InDoubtHere | Drifted | Stop
+
+
+@dataclass(eq=False)
+class Claim:
+    """A request with its identity: who asks, for what, where."""
+
+    guard: Guard
+    frame: Frame
+    request: Request
+    rule: ToolRule
+    digest: str
+    key: str
+    occurrence: str
+    plain_rank: int | None
+    arguments: str | None
+    asked: set[str] = field(default_factory=set)
+    """Calls whose probe this claim has asked."""
+    allowed: bool = False
+    """The gates have all said yes."""
+
+    @classmethod
+    def of(cls, guard: Guard, frame: Frame, request: Request) -> Claim:
+        """Identify a request. Raises :class:`~surefoot.UsageError` when a declared key field is missing."""
+        rule = guard.rule(request.tool)
+        codec = guard.codec
+        try:
+            digest, arguments = codec.digest(request.arguments), codec.dumps(dict(request.arguments))
+        except NotStorable:
+            digest, arguments = guard.opaque_digest(request.arguments), None
+        tenant = frame.run.record.tenant
+        scope = frame.run.scope
+        rank = None
+        if request.position is None:
+            rank = frame.plain_occurrence(request.tool, digest)
+            occurrence = str(rank)
+        else:
+            asked = request.position
+            occurrence = str(asked.rank) if asked.digest == digest else f"{asked.rank}@{asked.digest[:16]}"
+        if rule.key:
+            key = business_key(codec, rule, tenant, request.tool, scope, request.arguments)
+        else:
+            key = slot_key(tenant, request.tool, scope, frame.path, digest, occurrence)
+        return cls(guard, frame, request, rule, digest, key, occurrence, rank, arguments, allowed=not guard.gates)
+
+    @property
+    def tool(self) -> str:
+        """The qualified tool name."""
+        return self.request.tool
+
+    @property
+    def scope(self) -> str:
+        """The slot space."""
+        return self.frame.run.scope
+
+    @property
+    def effect(self) -> Effect:
+        """The class in force now."""
+        return Effect(self.rule.effect)
+
+    @property
+    def at_most_once(self) -> bool:
+        """Whether the body must not run twice."""
+        return self.effect not in RERUNS
+
+    @property
+    def siblings(self) -> Sequence[str]:
+        """Digests of the other requests for this tool in the same model reply."""
+        return self.request.position.siblings if self.request.position else ()
+
+    def record(self, now: float) -> CallRecord:
+        """Return the row that this claim would write."""
+        run = self.frame.run
+        return CallRecord(
+            call_id=f"call_{uuid.uuid4().hex[:20]}",
+            key=self.key,
+            tenant=run.record.tenant,
+            conversation=run.conversation,
+            run_id=run.record.run_id,
+            scope=self.scope,
+            path=self.frame.path,
+            tool=self.tool,
+            args_digest=self.digest,
+            arguments=self.arguments,
+            effect=self.effect,
+            state=CallState.INTENT,
+            entry=self.frame.entry,
+            touched=self.frame.entry,
+            owner=self.guard.store.owner(),
+            alias=self.request.alias,
+            occurrence=self.occurrence,
+            created=now,
+        )
+
+    def call(self, record: CallRecord) -> Call:
+        """Return what gates, probes and the tool see of it."""
+        return as_call(record, self.request.arguments)
+
+
+def as_call(record: CallRecord, arguments: Mapping[str, Any]) -> Call:
+    """Return the public view of a ledger row."""
+    return Call(
+        record.call_id,
+        record.tool,
+        arguments,
+        record.args_digest,
+        record.effect,
+        record.run_id,
+        record.conversation if record.conversation != record.run_id else None,
+        record.tenant,
+        record.path,
+        f"surefoot-{record.key[:40]}",
+        record.entry,
+    )
+
+
+def fence(unit: Unit, frame: Frame) -> None:
+    """Raise :class:`~surefoot.LeaseLost` unless ``frame`` is the newest entry of its step in the newest invocation."""
+    run = frame.run
+    stale = any(run.entries.get(f.path, f.entry) > f.entry for f in frame.chain())
+    if run.lease is not None and not stale:
+        lease = unit.leases.get(run.lease.name)
+        stale = lease is None or lease.epoch != run.lease.epoch
+    if stale:
+        msg = f"step {frame.path} of run {run.record.run_id} was taken over by a newer entry; this one may do nothing more"
+        raise LeaseLost(msg, run_id=run.record.run_id)
+
+
+def decide(unit: Unit, claim: Claim) -> Decision:
+    """Decide about a request; whatever was decided is written in the same transaction."""
+    fence(unit, claim.frame)
+    record = unit.calls.by_key(claim.key)
+    if record is not None:
+        return _known(unit, claim, record)
+    run = claim.frame.run
+    for twin in unit.calls.sticky(run.record.tenant, run.conversation, claim.tool, claim.digest):
+        return _known(unit, claim, twin)
+    rows = matching.unmatched(unit, claim)
+    equal = matching.earlier_equal(claim, rows)
+    if equal is not None:
+        return _known(unit, claim, equal)
+    if (drift := matching.remind(claim, rows)) is not None and (decision := _drift(unit, claim, drift)) is not None:
+        return decision
+    return _start(unit, claim, None)
+
+
+def _known(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
+    """Decide about a request that the ledger has a row for."""
+    if record.args_digest != claim.digest:
+        return _conflict(unit, claim, record)
+    reruns = not claim.at_most_once or record.effect is Effect.COMPOSITE
+    match record.state:
+        case CallState.COMMITTED if claim.effect is not Effect.READ:
+            return _replay(unit, claim, record)
+        case CallState.INTENT if claim.guard.is_running(record):
+            return Busy(record)
+        case CallState.INTENT if not reruns:
+            reason = "its process ended, or the call was cancelled, between its intent and its outcome"
+            return _doubt(unit, claim, unit.move(record, CallEvent.LOST, reason=reason))
+        case CallState.RAISED if not reruns:
+            if record.sticky and record.key != claim.key:
+                reason = "it raised, and was asked for again after that"
+                return _doubt(unit, claim, unit.move(record, CallEvent.ASKED_AGAIN, reason=reason))
+            return _replay(unit, claim, record)
+        case CallState.IN_DOUBT if not reruns:
+            return _doubt(unit, claim, record)
+        case CallState.TOMBSTONE:
+            return Stop(ResultUnavailable(words.unavailable(record), call_id=record.call_id))
+    return _start(unit, claim, record)
+
+
+def _replay(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
+    if record.sticky and record.state is CallState.COMMITTED:
+        return Replay(unit.move(record, CallEvent.DELIVERED, touched=claim.frame.entry))
+    return Replay(unit.move(record, CallEvent.REPLAYED, touched=claim.frame.entry))
+
+
+def _doubt(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
+    if claim.rule.probe is not None and record.entered and record.call_id not in claim.asked:
+        return Ask(record)
+    record = unit.move(record, CallEvent.REPLAYED, touched=claim.frame.entry)
+    if claim.effect is not Effect.UNSAFE and record.entered:
+        return InDoubtHere(record)
+    message = words.doubt_error(record) if record.entered else words.held(record.tool, record.reason, record.call_id)
+    return _hold(unit, claim, record, message)
+
+
+def _hold(unit: Unit, claim: Claim, record: CallRecord, message: str) -> Stop:
+    holds.place(unit, claim.frame.run.record.run_id, record.call_id, record.reason)
+    return Stop(InDoubt(message, call_id=record.call_id, run_id=claim.frame.run.record.run_id), hold=True)
+
+
+def refuse_and_hold(unit: Unit, claim: Claim, reason: str, key: str | None = None) -> Decision:
+    """Record a call whose body was not entered and that a person must decide about; hold the run."""
+    row = claim.record(unit.now)
+    record = unit.calls.by_key(key or row.key)
+    if record is None:
+        changes = {"key": key} if key else {}
+        record = unit.add(row, CallEvent.HELD, entered=False, reason=reason, **changes)
+    if record.state is not CallState.IN_DOUBT:
+        return _start(unit, claim, record) if record.state is CallState.FAILED else _replay(unit, claim, record)
+    return _hold(unit, claim, record, words.held(record.tool, reason, record.call_id))
+
+
+def _conflict(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
+    reason = words.conflict(record, claim.digest)
+    if claim.effect is Effect.UNSAFE:
+        return refuse_and_hold(unit, claim, reason, key=f"{claim.key}:{claim.digest}")
+    from surefoot.errors import KeyConflict
+
+    return Stop(KeyConflict(f"{claim.tool} was not executed: {reason}", call_id=record.call_id))
+
+
+def _drift(unit: Unit, claim: Claim, earlier: CallRecord) -> Decision | None:
+    frame = matching.reentered(claim)[-1]
+    if claim.effect is Effect.UNSAFE:
+        return refuse_and_hold(unit, claim, f"an earlier attempt of this step already did {earlier.call_id} with other arguments")
+    if claim.request.notice is not None and claim.tool not in frame.reminded:
+        frame.reminded.add(claim.tool)
+        unit.emit(claim.frame.run.record.run_id, "call.drift_told", step=claim.frame.path, call_id=earlier.call_id, tool=claim.tool)
+        return Drifted(earlier)
+    unit.emit(claim.frame.run.record.run_id, "call.drift_allowed", step=claim.frame.path, call_id=earlier.call_id, tool=claim.tool)
+    return None
+
+
+def _start(unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
+    """Claim: entry current, run not held, gates asked, budget reserved, then the intent, all in this transaction."""
+    run = claim.frame.run
+    if claim.at_most_once and (open_hold := holds.get(unit, run.record.run_id)) is not None:
+        return Stop(holds.error(unit, run.record.run_id, open_hold), hold=True)
+    if not claim.allowed:
+        return AskGates()
+    if record is None or record.state is CallState.FAILED:
+        budget = claim.guard.budget
+        if budget is not None and not holds.reserve(unit, budget, run):
+            msg = f"{claim.tool} was not executed: the budget of {budget.calls} calls per {budget.per} is used up"
+            return Stop(BudgetExceeded(msg, run_id=run.record.run_id), hold=True)
+    if record is None:
+        return Claimed(unit.add(claim.record(unit.now), CallEvent.CLAIMED))
+    again = unit.move(
+        record,
+        CallEvent.REENTERED,
+        entry=claim.frame.entry,
+        touched=claim.frame.entry,
+        owner=claim.guard.store.owner(),
+        effect=record.effect if record.effect is Effect.COMPOSITE else claim.effect,
+        entered=True,
+    )
+    return Claimed(again, reentered=True)

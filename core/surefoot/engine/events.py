@@ -1,0 +1,34 @@
+"""The hash chain of a run's event log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from surefoot.types import Event
+
+__all__ = ["link", "payload_digest", "verify"]
+
+
+def payload_digest(salt: str, data: Mapping[str, Any]) -> str:
+    """Return the salted SHA-256 (hex) of an event's data: what the chain commits to, so that data can be erased later."""
+    return hashlib.sha256(f"{salt}{json.dumps(data, sort_keys=True)}".encode()).hexdigest()
+
+
+def link(previous: str, event: Event) -> str:
+    """Return the SHA-256 (hex) that chains ``event`` to the link before it (``""`` for the first)."""
+    envelope = [previous, event.run_id, event.seq, event.type, event.at, event.monotonic, event.step, event.call_id, event.schema]
+    return hashlib.sha256(json.dumps([*envelope, payload_digest(event.salt, event.data)]).encode()).hexdigest()
+
+
+def verify(events: Iterable[Event], previous: str = "") -> int | None:
+    """Return the ``seq`` of the first event that does not fit the chain, or ``None`` when all do (I21)."""
+    expected = 0
+    for event in events:
+        expected = expected + 1 if expected else event.seq
+        if event.seq != expected or event.link != link(previous, event):
+            return event.seq
+        previous = event.link
+    return None

@@ -1,0 +1,165 @@
+"""Where am I? The live run, the open step and the running call, found through one context variable."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from surefoot.engine.key import quote
+from surefoot.types import Call, Lease, RunRecord
+
+if TYPE_CHECKING:
+    from surefoot.engine.guard import Guard
+
+__all__ = ["ActiveCall", "Frame", "LiveRun", "at", "current_call", "current_step", "here", "join"]
+
+_at: ContextVar[Frame | ActiveCall | None] = ContextVar("surefoot_at", default=None)
+
+
+def join(path: str, part: str) -> str:
+    """Return the path one element deeper."""
+    return f"{path}/{part}" if path else part
+
+
+@dataclass(eq=False)
+class LiveRun:
+    """A run while an invocation of it is under way in this process."""
+
+    guard: Guard
+    record: RunRecord
+    conversation: str
+    """The thread, or the run where there is none."""
+    lease: Lease | None
+    stop: Callable[[BaseException], BaseException]
+    """Turns an error into one that the framework's own error handling lets through."""
+    resumed: bool = False
+    paused: bool = False
+    """A stream of it is waiting for its consumer; it gives way to a new invocation."""
+    owner_thread: int = field(default_factory=threading.get_ident)
+    entries: dict[str, int] = field(default_factory=dict)
+    """Newest entry of each step path; an older one may claim and commit nothing more."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def scope(self) -> str:
+        """The slot space: the run that this one was forked from, or itself."""
+        return self.record.origin or self.record.run_id
+
+    def next_entry(self) -> int:
+        """Return a token larger than any that this conversation has used before."""
+        return ((self.lease.epoch if self.lease else 1) << 32) + next(self._numbers)
+
+
+@dataclass(eq=False)
+class Frame:
+    """One entry of a step (or of a composite call's inside): the place that calls are claimed in."""
+
+    run: LiveRun
+    parent: Frame | None
+    path: str
+    entry: int
+    name: str = ""
+    attempt: int = 1
+    hint: str = ""
+    reentered: bool = False
+    """Calls of an earlier entry exist at or below this path."""
+    running: int = 0
+    """Bodies that run in it now."""
+    reminded: set[str] = field(default_factory=set)
+    """Tools whose drift this entry has been told about."""
+    raised: dict[str, BaseException] = field(default_factory=dict)
+    """Call id → the error its body raised in this entry."""
+    _plain: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def chain(self) -> Iterator[Frame]:
+        """Yield this frame and those around it, innermost first."""
+        frame: Frame | None = self
+        while frame is not None:
+            yield frame
+            frame = frame.parent
+
+    def plain_occurrence(self, tool: str, digest: str) -> int:
+        """Return the rank of a request that no model numbered, and mark it running.
+
+        Equal to one that raised or is in doubt: the same request. Equal to a running or committed one: a
+        twin, which is a request of its own.
+        """
+        with self._lock:
+            states = self._plain.setdefault((tool, digest), [])
+            for rank, state in enumerate(states):
+                if state == "open":
+                    states[rank] = "busy"
+                    return rank
+            states.append("busy")
+            return len(states) - 1
+
+    def plain_ended(self, tool: str, digest: str, rank: int, *, answered: bool) -> None:
+        """Record whether the request of that rank was answered, or may be asked again as the same one."""
+        with self._lock:
+            self._plain[tool, digest][rank] = "answered" if answered else "open"
+
+    def count(self, change: int) -> None:
+        """Note that a body started (+1) or ended (-1)."""
+        with self._lock:
+            self.running += change
+
+
+@dataclass(eq=False)
+class ActiveCall:
+    """A call whose body is running."""
+
+    call: Call
+    frame: Frame
+    tool_object: object
+    """What the adapter calls the tool: tells a body's own inner call from a new request."""
+    occurrence: str
+    reentered: bool
+    composite: bool = False
+    _inner: Frame | None = None
+
+    def inner(self) -> Frame:
+        """Return the frame for what is requested inside the body."""
+        if self._inner is None:
+            part = f"{quote(self.call.tool)}({self.call.args_digest[:12]}.{self.occurrence})"
+            run = self.frame.run
+            self._inner = Frame(run, self.frame, join(self.frame.path, part), run.next_entry(), reentered=self.reentered)
+        return self._inner
+
+
+@contextmanager
+def at(place: Frame | ActiveCall | None) -> Iterator[None]:
+    """Make ``place`` the current one for the block (and for what it starts)."""
+    token = _at.set(place)
+    try:
+        yield
+    finally:
+        _at.reset(token)
+
+
+def here() -> Frame | ActiveCall | None:
+    """Return the running call or open step that this code is in."""
+    return _at.get()
+
+
+def current_call() -> Call | None:
+    """Return the call whose body is running here: ``.idempotency_key``, ``.entry``, ``.deadline``; else ``None``."""
+    place = _at.get()
+    return place.call if isinstance(place, ActiveCall) else None
+
+
+def current_step() -> Frame | None:
+    """Return the open step here: ``.name``, ``.attempt`` and the ``.hint`` of the verifier that rejected the last one."""
+    place = _at.get()
+    frame = place.frame if isinstance(place, ActiveCall) else place
+    return frame if frame is None or frame.name else next((f for f in frame.chain() if f.name), None)
+
+
+def innermost(place: Any) -> Frame | None:
+    """Return the frame in which something requested at ``place`` is claimed."""
+    return place.inner() if isinstance(place, ActiveCall) else place

@@ -1,0 +1,52 @@
+"""Identity: which call is this? Keys, slots, step paths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from surefoot.codec import Codec
+from surefoot.errors import UsageError
+from surefoot.types import ToolRule
+
+__all__ = ["business_key", "element", "quote", "slot_key", "top"]
+
+
+def quote(name: str) -> str:
+    """Return a step or tool name without the characters that structure a path (``/ # % [``)."""
+    for char in "%/#[":
+        name = name.replace(char, f"%{ord(char):02x}")
+    return name
+
+
+def element(name: str, instance: int, branch: str = "") -> str:
+    """Return one path element: ``tools#2``, or ``pay#1[3fa9…:0]`` in a fan-out branch."""
+    return f"{quote(name)}#{instance}[{branch}]" if branch else f"{quote(name)}#{instance}"
+
+
+def top(path: str) -> tuple[str, int]:
+    """Return the quoted step name and instance number of a path's first element; ``("", 0)`` for the root."""
+    first = path.split("/", 1)[0].split("[", 1)[0]
+    name, _, number = first.rpartition("#")
+    return (name, int(number)) if number.isdigit() else ("", 0)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def slot_key(tenant: str, tool: str, scope: str, path: str, args_digest: str, occurrence: str) -> str:
+    """Return the key of a call without business key: where in the run it was asked for, and for what."""
+    return _hash("slot", tenant, tool, scope, path, args_digest, occurrence)
+
+
+def business_key(codec: Codec, rule: ToolRule, tenant: str, tool: str, scope: str, arguments: Mapping[str, Any]) -> str:
+    """Return the key made of the declared fields; raises :class:`~surefoot.UsageError` when one is missing."""
+    missing = [name for name in rule.key if name not in arguments]
+    if missing:
+        msg = f"tool {tool!r} declares key={list(rule.key)} but was called without {', '.join(missing)}; fix the declaration"
+        raise UsageError(msg)
+    fields = codec.digest({name: arguments[name] for name in rule.key})
+    return _hash("key", tenant, tool, scope if rule.scope == "run" else "", sorted(rule.key), fields)

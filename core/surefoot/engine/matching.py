@@ -1,0 +1,61 @@
+"""Drift: is this request what an earlier attempt already did, or something else instead of it? (AS-16, AS-17)"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from surefoot.types import CallRecord, CallState, Effect
+
+if TYPE_CHECKING:
+    from surefoot.engine.claims import Claim
+    from surefoot.engine.frames import Frame
+    from surefoot.engine.unit import Unit
+
+__all__ = ["earlier_equal", "reentered", "remind", "unmatched"]
+
+_EFFECTS = frozenset({CallState.COMMITTED, CallState.IN_DOUBT, CallState.RAISED, CallState.INTENT})
+
+
+def reentered(claim: Claim) -> list[Frame]:
+    """Return the frames around the claim that are not in their first entry, innermost first."""
+    return [frame for frame in claim.frame.chain() if frame.reentered]
+
+
+def unmatched(unit: Unit, claim: Claim) -> list[CallRecord]:
+    """Return the effects of the tool that an earlier attempt or entry left and this one has not asked for."""
+    frames = reentered(claim)
+    if not frames or not claim.at_most_once:
+        return []
+    newest = max(frame.entry for frame in frames)
+    rows = unit.calls.under(claim.scope, frames[-1].path, tool=claim.tool, before=newest)
+    return [
+        row
+        for row in rows
+        if row.state in _EFFECTS and row.effect in {Effect.UNSAFE, Effect.UNCLASSIFIED} and any(_earlier(row, f) for f in frames)
+    ]
+
+
+def _earlier(row: CallRecord, frame: Frame) -> bool:
+    below = row.path == frame.path or row.path.startswith(frame.path + "/")
+    return below and row.touched < frame.entry
+
+
+def earlier_equal(claim: Claim, rows: Sequence[CallRecord]) -> CallRecord | None:
+    """Return the earlier effect that this request asks for again, oldest first."""
+    return next((row for row in rows if row.args_digest == claim.digest), None)
+
+
+def remind(claim: Claim, rows: Sequence[CallRecord]) -> CallRecord | None:
+    """Return the earlier effect that this request drifts from, or ``None``.
+
+    The requests of one model reply are matched as a set: what a sibling asks for exactly is not unmatched.
+    """
+    siblings = Counter(claim.siblings)
+    for row in rows:
+        if siblings[row.args_digest]:
+            siblings[row.args_digest] -= 1
+        else:
+            return row
+    return None

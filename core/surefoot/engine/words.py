@@ -1,0 +1,68 @@
+"""What people and models are told, in one place: plain words that say what is known and what to do (rule 9 of the scenarios)."""
+
+from __future__ import annotations
+
+from surefoot.types import CallRecord
+
+__all__ = ["conflict", "denied", "doubt_error", "doubt_notice", "drift_notice", "held", "raised_note", "unavailable"]
+
+
+def doubt_notice(record: CallRecord) -> str:
+    """Text for the model: an unclassified call may have happened."""
+    return (
+        f"Outcome unknown: this {record.tool} call may already have happened ({record.reason}). "
+        "Do not repeat it. Find out whether it happened by other means, or tell the user that it is unknown. "
+        f"[surefoot call {record.call_id}]"
+    )
+
+
+def doubt_error(record: CallRecord) -> str:
+    """Message of :class:`~surefoot.InDoubt`: what is open, how to settle it, what would have avoided it."""
+    return (
+        f"{record.tool} ({record.call_id}) is in doubt: {record.reason}. Settle it with "
+        f"'surefoot calls settle {record.call_id} --committed JSON' or '--failed'. "
+        "A probe= on the tool would settle it without you; effect='idempotent' or 'read' would let it run again."
+    )
+
+
+def drift_notice(record: CallRecord, shown: str) -> str:
+    """Text for the model: an earlier try already did something else with this tool."""
+    return (
+        f"Not executed yet: an earlier attempt of this step already called {record.tool} with {record.arguments or 'other arguments'} "
+        f"(state: {record.state}, result: {shown}), and this attempt has not asked for that. If you still want this call as well, ask for it again. "
+        f"[surefoot call {record.call_id}]"
+    )
+
+
+def held(tool: str, reason: str, call_id: str) -> str:
+    """Message of :class:`~surefoot.InDoubt` for a call that was refused before its body."""
+    return (
+        f"{tool} ({call_id}) was not executed and the run is held: {reason}. Let it run with "
+        f"'surefoot calls settle {call_id} --failed', or answer it with '--committed JSON'."
+    )
+
+
+def conflict(record: CallRecord, digest: str) -> str:
+    """Reason of a key conflict; names both digests (AS-16)."""
+    return (
+        f"its business key was already used by {record.call_id} with arguments {record.args_digest[:12]}, "
+        f"now it is asked for with {digest[:12]}"
+    )
+
+
+def denied(tool: str, reason: str) -> str:
+    """Text for the model and message of :class:`~surefoot.Denied`."""
+    return f"{tool} was not executed: {reason}."
+
+
+def raised_note(record: CallRecord) -> str:
+    """Note on a replayed error of an unclassified tool."""
+    return (
+        f"surefoot: this is the recorded error of {record.call_id}; the tool was not run again, because nobody declared that it may. "
+        f"To let it: reads=[{record.tool!r}], @surefoot.tool(effect='idempotent'), or raise surefoot.NotCommitted where nothing happened."
+    )
+
+
+def unavailable(record: CallRecord) -> str:
+    """Message of :class:`~surefoot.ResultUnavailable`."""
+    return f"{record.tool} ({record.call_id}) took effect, but its result cannot be replayed: {record.reason}."
