@@ -11,19 +11,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surefoot.contracts import Allow, Deny, Hold
-from surefoot.engine import doubt, holds, outcomes, words
+from surefoot.engine import doubt, outcomes, words
 from surefoot.engine.claims import Ask, AskGates, Busy, Claim, Claimed, Drifted, InDoubtHere, Replay, Request, Stop, decide, refuse_and_hold
 from surefoot.engine.failure import load_error
 from surefoot.engine.frames import ActiveCall, Frame, at
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Pause, Program, Tx
-from surefoot.errors import Denied, InDoubt, InFlight, ResultUnavailable, SurefootWarning
+from surefoot.errors import Denied, InDoubt, InFlight, ResultUnavailable
 from surefoot.types import CallRecord, CallState, Effect
 
 if TYPE_CHECKING:
@@ -39,8 +38,10 @@ def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]
     answered = False
     try:
         if claim.effect is Effect.READ and guard.budget is None:
-            yield from _ask_gates(guard, claim, claim.record(guard.clock()))
-            return (yield from _read(guard, claim, body))
+            refused = yield from _ask_gates(guard, claim, claim.record(guard.clock()))
+            result = yield from (_read(guard, claim, body) if refused is None else _give(guard, claim, refused))
+            answered = True
+            return result
         answer = yield from _decide(guard, claim)
         if isinstance(answer, Claimed):
             result = yield from _perform(guard, claim, answer, body)
@@ -187,11 +188,3 @@ def _inside(active: ActiveCall, body: Do) -> Do:
     chosen: Callable[[], Awaitable[Any]] | None = starts_coro if body.coro is not None else None
     return Do(plain, chosen)
 
-
-def warn_unstorable(claim: Claim, record: CallRecord, problem: Exception) -> None:
-    """Tell the author at the tool's return that its result cannot be replayed (AS-78)."""
-    message = f"the effect of {claim.tool} ({record.call_id}) is committed, but its result cannot be replayed: {problem}"
-    warnings.warn(message, SurefootWarning, stacklevel=2)
-
-
-_ = holds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from surefoot.engine import holds, matching, words
 from surefoot.engine.key import business_key, slot_key
 from surefoot.engine.transitions import CallEvent
-from surefoot.errors import BudgetExceeded, InDoubt, LeaseLost, NotStorable, ResultUnavailable
+from surefoot.errors import BudgetExceeded, InDoubt, KeyConflict, LeaseLost, NotStorable, ResultUnavailable
 from surefoot.types import Call, CallRecord, CallState, Effect, ToolRule
 
 if TYPE_CHECKING:
@@ -318,8 +318,6 @@ def _conflict(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
     reason = words.conflict(record, claim.digest)
     if claim.effect is Effect.UNSAFE:
         return refuse_and_hold(unit, claim, reason, key=f"{claim.key}:{claim.digest}")
-    from surefoot.errors import KeyConflict
-
     return Stop(KeyConflict(f"{claim.tool} was not executed: {reason}", call_id=record.call_id))
 
 

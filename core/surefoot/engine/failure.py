@@ -43,11 +43,12 @@ def load_error(codec: Codec, text: str) -> Exception:
         return ToolFailed(data["kind"], data["message"])
     args = codec.loads(json.dumps(data["args"]))
     try:
-        exc = cls.__new__(cls, *args)
+        exc: Exception = cls.__new__(cls, *args)
         exc.args = args
         if data["attrs"] is not None:
             vars(exc).update(codec.loads(json.dumps(data["attrs"])))
-        same = str(exc) == data["message"]
-    except Exception:  # noqa: BLE001 - a foreign constructor may do anything; the record still tells the story
-        same = False
-    return exc if same else ToolFailed(data["kind"], data["message"])
+        if str(exc) == data["message"]:
+            return exc
+    except Exception:  # noqa: BLE001, S110 - a foreign class may refuse; the record still tells the story
+        pass
+    return ToolFailed(data["kind"], data["message"])

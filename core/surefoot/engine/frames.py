@@ -16,7 +16,7 @@ from surefoot.types import Call, Lease, RunRecord
 if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
 
-__all__ = ["ActiveCall", "Frame", "LiveRun", "at", "current_call", "current_step", "here", "join"]
+__all__ = ["ActiveCall", "Frame", "LiveRun", "at", "current_call", "current_step", "here", "innermost", "join"]
 
 _at: ContextVar[Frame | ActiveCall | None] = ContextVar("surefoot_at", default=None)
 
@@ -40,9 +40,10 @@ class LiveRun:
     resumed: bool = False
     paused: bool = False
     """A stream of it is waiting for its consumer; it gives way to a new invocation."""
-    owner_thread: int = field(default_factory=threading.get_ident)
     entries: dict[str, int] = field(default_factory=dict)
     """Newest entry of each step path; an older one may claim and commit nothing more."""
+    shared: dict[str, Frame] = field(default_factory=dict)
+    """Open entries of slot spaces that parallel tasks share."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property

@@ -1,0 +1,121 @@
+"""What became of a body: the one write after it, whichever way it ended."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from surefoot.engine import holds
+from surefoot.engine.failure import dump_error
+from surefoot.engine.program import Pause, Program, Tx
+from surefoot.engine.transitions import CallEvent
+from surefoot.errors import NotCommitted, NotStorable, StoreUnavailable, SurefootWarning
+from surefoot.types import CallRecord, CallState, Effect
+
+if TYPE_CHECKING:
+    from surefoot.engine.claims import Claim
+    from surefoot.engine.guard import Guard
+    from surefoot.engine.unit import Unit
+
+__all__ = ["committed", "escaped", "raised", "was_read"]
+
+_log = logging.getLogger("surefoot.call")
+_TRIES: Final = (0.02, 0.1, 0.5, 1.0)
+
+
+def committed(guard: Guard, claim: Claim, record: CallRecord, value: Any) -> Program[None]:
+    """Record that the body returned. A value that cannot be stored is a reason, never an error of the call (AS-78)."""
+    changes = _value(guard, claim, record, value)
+    yield from _write(record, partial(_land, claimed=record, changes=changes))
+
+
+def _value(guard: Guard, claim: Claim, record: CallRecord, value: Any) -> dict[str, Any]:
+    try:
+        return {"value": guard.codec.dumps(value), "reason": ""}
+    except NotStorable as problem:
+        what = f"the effect of {claim.tool} ({record.call_id}) is committed, but its result cannot be replayed: {problem}"
+        warnings.warn(what, SurefootWarning, stacklevel=2)
+        return {"value": None, "reason": f"result_unserialisable: {problem}"}
+
+
+def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
+    record = unit.calls.get(claimed.call_id)
+    assert record is not None  # noqa: S101 - rows are never deleted
+    mine = record.entry == claimed.entry
+    if mine and record.state is CallState.INTENT:
+        unit.move(record, CallEvent.COMMITTED, **changes)
+    elif mine and record.state in {CallState.IN_DOUBT, CallState.FAILED}:
+        unit.move(record, CallEvent.LANDED_LATE, settled_by="late", **changes)
+        holds.lift(unit, record.call_id, holds.held_by(unit, record.call_id))
+    else:
+        _log.critical("call %s landed after it had become %s under another entry; look at it", record.call_id, record.state)
+        unit.emit(record.run_id, "call.late_conflict", step=record.path, call_id=record.call_id, state=str(record.state))
+
+
+def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException) -> Program[None]:
+    """Record that the body raised: an answer, a proof, the framework's control flow, or a doubt."""
+    changes: dict[str, Any] = {"reason": f"{type(exc).__name__}: {exc}"[:500]}
+    if guard.suspends(exc):
+        event = CallEvent.SUSPENDED
+    elif isinstance(exc, (NotCommitted, *claim.rule.not_committed)):
+        event = CallEvent.NOT_COMMITTED
+    elif isinstance(exc, Exception):
+        event = CallEvent.RAISED
+        changes |= {"error": dump_error(guard.codec, exc), "sticky": record.effect is Effect.UNSAFE}
+    elif record.effect is Effect.COMPOSITE:
+        event = CallEvent.SUSPENDED
+    else:
+        event = CallEvent.LOST
+        changes["reason"] = f"it was cancelled while its body ran ({type(exc).__name__})"
+    yield from _write(record, partial(_end, claimed=record, event=event, changes=changes))
+
+
+def _end(unit: Unit, claimed: CallRecord, event: CallEvent, changes: dict[str, Any]) -> None:
+    record = unit.calls.get(claimed.call_id)
+    if record is not None and record.state is CallState.INTENT and record.entry == claimed.entry:
+        unit.move(record, event, **changes)
+
+
+def was_read(guard: Guard, claim: Claim, value: Any) -> Program[None]:
+    """Record the outcome of a declared read: its only write."""
+
+    def work(unit: Unit) -> None:
+        row = claim.record(unit.now)
+        changes = _value(guard, claim, row, value)
+        old = unit.calls.by_key(claim.key)
+        if old is None:
+            unit.add(row, CallEvent.COMMITTED, **changes)
+        else:
+            if old.state is not CallState.INTENT:
+                old = unit.move(old, CallEvent.REENTERED, entry=row.entry, touched=row.entry)
+            unit.move(old, CallEvent.COMMITTED, **changes)
+
+    yield Tx(work)
+
+
+def escaped(unit: Unit, call_ids: list[str]) -> None:
+    """Note that these calls' errors escaped their step: for a declared unsafe tool that is a doubt (``design`` 5.7)."""
+    for call_id in call_ids:
+        record = unit.calls.get(call_id)
+        if record is not None and record.state is CallState.RAISED and record.effect is Effect.UNSAFE:
+            unit.move(record, CallEvent.ESCAPED, reason=f"it raised out of its step ({record.reason})")
+
+
+def _write(record: CallRecord, work: Any) -> Program[None]:
+    """Write an outcome, trying again while the store is away; the result is never given without it (I3)."""
+    for pause in _TRIES:
+        try:
+            yield Tx(work)
+        except StoreUnavailable:
+            yield Pause(pause)
+        else:
+            return
+    try:
+        yield Tx(work)
+    except StoreUnavailable as exc:
+        msg = f"the outcome of {record.tool} ({record.call_id}) could not be stored; it is in doubt until the store is back ({exc})"
+        raise StoreUnavailable(msg, call_id=record.call_id) from exc
+
+

@@ -1,0 +1,272 @@
+"""Which run does an invocation belong to? Opening and closing runs under the thread's lease (``design`` 1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from surefoot.engine import doubt, holds
+from surefoot.engine.frames import LiveRun
+from surefoot.engine.key import top
+from surefoot.engine.patience import Patience
+from surefoot.engine.program import Do, Program, Tx
+from surefoot.engine.transitions import CallEvent
+from surefoot.errors import NotStorable
+from surefoot.types import CallState, Effect, Lease, RunRecord, RunStatus
+
+if TYPE_CHECKING:
+    from surefoot.engine.guard import Guard
+    from surefoot.engine.unit import Unit
+
+__all__ = ["Opened", "RunSpec", "close_run", "find_run", "open_run"]
+
+_log = logging.getLogger("surefoot.run")
+_RUNS: Final = "runs"
+_THREADS: Final = "threads"
+_INPUTS: Final = "inputs"
+_live: dict[tuple[str, str], LiveRun] = {}
+_live_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One invocation of a wrapped object, in core terms."""
+
+    adapter: str
+    tenant: str
+    thread: str | None
+    """The framework's durable conversation, or the caller's name for the run."""
+    kind: Literal["input", "resume", "continue"]
+    """A new input; an answer to an interrupt; nothing (go on)."""
+    input: Any
+    digest: str
+    """Digest of the raw input without message ids."""
+    head: Do
+    """Returns the framework's head: its id, or ``None`` where it has none."""
+    behind: Do
+    """Returns how many instances of each step name the framework has behind its head in the run."""
+    stop: Callable[[BaseException], BaseException]
+    fork: bool = False
+    """The invocation starts from an older checkpoint that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The live run, and what to feed the framework."""
+
+    run: LiveRun
+    feed: Literal["given", "stored", "nothing"]
+    stored: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    lease: Lease | None
+    open_run: RunRecord | None
+    last: RunRecord | None
+    ordinal: int
+
+
+def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
+    """Take the thread's lease and return the run that this invocation belongs to.
+
+    Raises :class:`~surefoot.InDoubt` when that run is held, after its probes were asked, and
+    :class:`~surefoot.InFlight` when the thread stays busy for longer than ``wait=``.
+    """
+    taken = yield from _take(guard, spec)
+    try:
+        head = yield spec.head
+        before = taken.open_run
+        same = before is not None and (spec.kind != "input" or spec.digest == before.digest)
+        if before is not None and same:
+            live = _alive(guard, spec, before, taken.lease, resumed=True)
+            yield from doubt.recover(guard, before.run_id)
+            yield from _refuse_held(before.run_id)
+            return (yield from _resume(guard, spec, live, head))
+        if before is not None:
+            yield from doubt.recover(guard, before.run_id)
+            behind = yield spec.behind
+            yield Tx(partial(_abandon, record=before, behind=behind))
+        record = yield from _begin(guard, spec, taken, head)
+        return Opened(_alive(guard, spec, record, taken.lease, resumed=spec.fork), "given")
+    except BaseException:
+        yield from _release(guard, taken.lease)
+        raise
+
+
+def _take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
+    """Take the lease of the thread at once from a dead owner, or wait for a living one."""
+    if spec.thread is None:
+        return _Taken(None, None, None, 1)
+    name = f"{spec.tenant}/{spec.thread}"
+    patience = Patience(guard, f"thread {spec.thread}")
+    while True:
+        taken = yield Tx(partial(_try_take, guard=guard, name=name))
+        if taken is not None:
+            return taken  # type: ignore[no-any-return]
+        yield from patience.wait()
+
+
+def _try_take(unit: Unit, guard: Guard, name: str) -> _Taken | None:
+    lease = unit.leases.get(name)
+    me = guard.store.owner()
+    if lease is not None and lease.held:
+        live = _live.get((guard.store.url, name)) if lease.owner == me else None
+        running = live is not None and not live.paused and live.lease is not None and live.lease.epoch == lease.epoch
+        if running or (lease.owner != me and guard.store.alive(lease.owner)):
+            return None
+    taken = unit.leases.take(name, me)
+    known = unit.records.get(_THREADS, name)
+    if known is None:
+        return _Taken(taken, None, None, 1)
+    last = load(unit, known.value["run"])
+    is_open = last is not None and last.status in {RunStatus.OPEN, RunStatus.SUSPENDED}
+    return _Taken(taken, last if is_open else None, last, known.value["count"] + 1)
+
+
+def _alive(guard: Guard, spec: RunSpec, record: RunRecord, lease: Lease | None, *, resumed: bool) -> LiveRun:
+    live = LiveRun(guard, record, spec.thread or record.run_id, lease, spec.stop, resumed=resumed)
+    if lease is not None:
+        with _live_lock:
+            _live[guard.store.url, lease.name] = live
+    return live
+
+
+def _refuse_held(run_id: str) -> Program[None]:
+    def look(unit: Unit) -> Exception | None:
+        hold = holds.get(unit, run_id)
+        return holds.error(unit, run_id, hold) if hold else None
+
+    error = yield Tx(look, write=False)
+    if error is not None:
+        raise error
+
+
+def _resume(guard: Guard, spec: RunSpec, live: LiveRun, head: str | None) -> Program[Opened]:
+    record = live.record
+    yield Tx(lambda unit: unit.emit(record.run_id, "run.resumed", by=spec.kind))
+    if spec.kind == "input":
+        passed_on = record.status is not RunStatus.SUSPENDED and head != record.first
+        return Opened(live, "nothing" if passed_on else "given")
+    if head != record.first:
+        return Opened(live, "given")
+    stored = yield Tx(lambda unit: unit.records.get(_INPUTS, record.run_id), write=False)
+    if stored is None:
+        return Opened(live, "given")
+    return Opened(live, "stored", guard.codec.loads(stored.value))
+
+
+def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None) -> Program[RunRecord]:
+    try:
+        stored = guard.codec.dumps(spec.input) if spec.thread is not None and spec.kind == "input" else None
+    except NotStorable:
+        stored = None
+    run_id = f"run_{uuid.uuid4().hex[:20]}"
+    forked = taken.last if spec.fork else None
+    record = RunRecord(
+        run_id,
+        spec.tenant,
+        spec.thread,
+        taken.ordinal,
+        RunStatus.OPEN,
+        spec.digest,
+        spec.adapter,
+        first=forked.first if forked else head,
+        origin=(forked.origin or forked.run_id) if forked else "",
+        created=guard.clock(),
+    )
+
+    def work(unit: Unit) -> None:
+        _save(unit, record)
+        unit.emit(run_id, "run.opened", thread=spec.thread, adapter=spec.adapter, ordinal=taken.ordinal, origin=record.origin)
+        if spec.thread is not None:
+            unit.records.put(_THREADS, f"{spec.tenant}/{spec.thread}", {"run": run_id, "count": taken.ordinal})
+        if stored is not None:
+            unit.records.put(_INPUTS, run_id, stored)
+
+    yield Tx(work)
+    return record
+
+
+def _abandon(unit: Unit, record: RunRecord, behind: Mapping[str, int]) -> None:
+    """Close an open run in favour of a new one; what its framework never got stays with the thread (AS-98)."""
+    _save(unit, dataclasses.replace(record, status=RunStatus.ABANDONED, ended=unit.now, reason="another input came"))
+    unit.emit(record.run_id, "run.ended", status="abandoned")
+    after = None
+    while page := unit.calls.list(state=CallState.COMMITTED, run_id=record.run_id, after=after, limit=500):
+        after = page[-1].call_id
+        for row in page:
+            name, instance = top(row.path)
+            if row.effect not in {Effect.READ, Effect.COMPOSITE} and instance > behind.get(name, 0) and not row.sticky:
+                unit.move(row, CallEvent.UNDELIVERED)
+
+
+def close_run(guard: Guard, run: LiveRun, status: RunStatus, reason: str = "") -> Program[None]:
+    """End the invocation: write where the run stands and give the lease back.
+
+    A run that was superseded meanwhile writes nothing. Raises the hold again if somebody ate it (AS-91).
+    """
+    held = yield Tx(partial(_close, run=run, status=status, reason=reason))
+    _forget(guard, run.lease)
+    if held is not None:
+        raise held
+
+
+def _close(unit: Unit, run: LiveRun, status: RunStatus, reason: str) -> Exception | None:
+    if run.lease is not None and not unit.leases.release(run.lease):
+        return None
+    record = load(unit, run.record.run_id)
+    assert record is not None  # noqa: S101 - written when it was opened
+    hold = holds.get(unit, record.run_id)
+    status = RunStatus.OPEN if hold else status
+    if status is not record.status or status is not RunStatus.OPEN:
+        ended = unit.now if status is RunStatus.COMPLETED else None
+        _save(unit, dataclasses.replace(record, status=status, ended=ended, reason=reason))
+        unit.emit(record.run_id, "run.ended" if ended else "run.paused", status=str(status))
+    return holds.error(unit, record.run_id, hold) if hold else None
+
+
+def _release(guard: Guard, lease: Lease | None) -> Program[None]:
+    if lease is not None:
+        yield Tx(lambda unit: unit.leases.release(lease))
+    _forget(guard, lease)
+
+
+def _forget(guard: Guard, lease: Lease | None) -> None:
+    if lease is None:
+        return
+    with _live_lock:
+        live = _live.get((guard.store.url, lease.name))
+        if live is not None and live.lease is not None and live.lease.epoch == lease.epoch:
+            del _live[guard.store.url, lease.name]
+
+
+def _save(unit: Unit, record: RunRecord) -> None:
+    unit.records.put(_RUNS, record.run_id, dataclasses.asdict(dataclasses.replace(record, hold=())))
+
+
+def load(unit: Unit, run_id: str) -> RunRecord | None:
+    """Return the stored run, with what holds it."""
+    stored = unit.records.get(_RUNS, run_id)
+    return _record(unit, stored.value) if stored else None
+
+
+def _record(unit: Unit, value: dict[str, Any]) -> RunRecord:
+    hold = holds.get(unit, value["run_id"])
+    return RunRecord(**{**value, "status": RunStatus(value["status"]), "hold": tuple(hold["calls"]) if hold else ()})
+
+
+def find_run(unit: Unit, *, after: str | None = None, limit: int = 100) -> list[RunRecord]:
+    """Return runs, newest first."""
+    found: list[RunRecord] = []
+    position = after
+    while page := unit.records.list(_RUNS, after=position):
+        found += [_record(unit, record.value) for record in page]
+        position = page[-1].key
+    return sorted(found, key=lambda run: run.created, reverse=True)[:limit]

@@ -1,0 +1,175 @@
+"""The typed façade over the hooks: the only module that calls them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+import pluggy
+
+from surefoot import hookspecs
+from surefoot.contracts import Adapter, Policy, Store, Verifier
+from surefoot.errors import AdapterUnavailable, UsageError
+from surefoot.hookspecs import hookimpl
+from surefoot.memory import MemoryStore
+from surefoot.types import Event
+
+__all__ = ["DEFAULT_STORE", "Plugins"]
+
+_log = logging.getLogger("surefoot.plugins")
+DEFAULT_STORE: Final = "sqlite:///.surefoot/surefoot.db"
+_GROUP: Final = "surefoot"
+
+
+class _Builtin:
+    """What the kernel itself registers, through the hooks that strangers use."""
+
+    @hookimpl
+    def surefoot_store(self, url: str) -> Store | None:
+        return MemoryStore(url) if url.startswith("memory://") else None
+
+
+class Plugins:
+    """A set of plugins somebody made. Entry points load one by one; what fails is in ``skipped`` with the reason."""
+
+    def __init__(self) -> None:
+        self._pm = pluggy.PluginManager("surefoot")
+        self._pm.add_hookspecs(hookspecs)
+        self.skipped: dict[str, str] = {}
+        self._stores: dict[str, Store] = {}
+        self._lock = threading.Lock()
+        self._pm.register(_Builtin(), "builtin")
+
+    @classmethod
+    def default(cls) -> Plugins:
+        """Return this process's set, loaded from the installed entry points on first use."""
+        global _default  # noqa: PLW0603 - one set per process, made on demand
+        with _default_lock:
+            if _default is None:
+                _default = cls()
+                _default.load_installed()
+            return _default
+
+    def load_installed(self) -> None:
+        """Load every advertised plugin; a missing framework never stops the others.
+
+        Raises :class:`~surefoot.UsageError` for a misspelt hook.
+        """
+        for entry in sorted(importlib.metadata.entry_points(group=_GROUP), key=lambda e: e.name):
+            if self._pm.has_plugin(entry.name):
+                continue
+            try:
+                self._pm.register(entry.load(), entry.name)
+            except (AdapterUnavailable, ImportError) as exc:
+                self.skipped[entry.name] = str(exc)
+        self._check()
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin by hand. Raises :class:`~surefoot.UsageError` for a misspelt hook or argument."""
+        try:
+            self._pm.register(plugin, name)
+        except (ValueError, pluggy.PluginValidationError) as exc:
+            raise UsageError(str(exc)) from exc
+        self._check()
+
+    def _check(self) -> None:
+        try:
+            self._pm.check_pending()
+        except pluggy.PluginValidationError as exc:
+            raise UsageError(str(exc)) from exc
+
+    def names(self) -> list[str]:
+        """Return the names of the registered plugins, sorted."""
+        return sorted(name for name, _ in self._pm.list_name_plugin())
+
+    def adapters(self) -> list[Adapter]:
+        """Return every adapter."""
+        return list(self._pm.hook.surefoot_adapter())
+
+    def adapter_for(self, target: object) -> Adapter:
+        """Return the one adapter that wraps ``target``.
+
+        Raises :class:`~surefoot.AdapterUnavailable` when none or several do.
+        """
+        found = [adapter for adapter in self.adapters() if adapter.matches(target)]
+        if len(found) == 1:
+            return found[0]
+        kind = f"{type(target).__module__}.{type(target).__qualname__}"
+        if found:
+            msg = f"{' and '.join(a.name for a in found)} both claim {kind}; remove one of the plugins"
+        else:
+            missing = "".join(f"; {name}: {why}" for name, why in self.skipped.items())
+            msg = f"no adapter wraps {kind}; 'surefoot doctor' lists the adapters that are installed{missing}"
+        raise AdapterUnavailable(msg)
+
+    def open_store(self, store: str | Store | None, *, strict: bool = False) -> Store:
+        """Return the store for a URL (one per URL and process), or the one given.
+
+        ``None`` means ``SUREFOOT_STORE``, else the development store, which ``strict`` refuses.
+        """
+        if isinstance(store, Store):
+            return store
+        url = store or os.environ.get("SUREFOOT_STORE")
+        if url is None:
+            if strict:
+                msg = "strict=True needs a store: give store=, or set SUREFOOT_STORE"
+                raise UsageError(msg)
+            url = _development_store()
+        key = f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}" if url.startswith("sqlite:///") else url
+        with self._lock:
+            if key not in self._stores:
+                made = self._pm.hook.surefoot_store(url=key)
+                if made is None:
+                    msg = f"no plugin opens the store {url!r}; use sqlite:///path, memory://, or install the plugin for it"
+                    raise UsageError(msg)
+                if url.startswith("memory://"):
+                    return made  # type: ignore[no-any-return]
+                self._stores[key] = made
+            return self._stores[key]
+
+    def verifier(self, spec: str) -> Verifier:
+        """Return the verifier for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
+        made = self._pm.hook.surefoot_verifier(spec=spec)
+        if made is None:
+            msg = f"no plugin makes a verifier for {spec!r}; 'surefoot plugins list' shows what is installed"
+            raise UsageError(msg)
+        return made  # type: ignore[no-any-return]
+
+    def policy(self, spec: str) -> Policy:
+        """Return the policy for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
+        made = self._pm.hook.surefoot_policy(spec=spec)
+        if made is None:
+            msg = f"no plugin reads the policy {spec!r}; 'surefoot plugins list' shows what is installed"
+            raise UsageError(msg)
+        return made  # type: ignore[no-any-return]
+
+    def event(self, event: Event) -> None:
+        """Show a stored event to every plugin; one that raises is logged and changes nothing."""
+        if not self._pm.hook.surefoot_event.get_hookimpls():
+            return
+        for impl in self._pm.hook.surefoot_event.get_hookimpls():
+            try:
+                impl.function(event)
+            except Exception:
+                _log.exception("plugin %s raised for event %s", impl.plugin_name, event.type)
+
+    def cli(self, group: object) -> None:
+        """Let every plugin add its commands."""
+        self._pm.hook.surefoot_cli(group=group)
+
+
+def _development_store() -> str:
+    path = Path(DEFAULT_STORE.removeprefix("sqlite:///"))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / ".gitignore").write_text("*\n")
+        _log.warning("using the development store %s; give store= or set SUREFOOT_STORE for anything that matters", path.absolute())
+    return DEFAULT_STORE
+
+
+_default: Plugins | None = None
+_default_lock = threading.Lock()

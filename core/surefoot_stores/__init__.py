@@ -1,0 +1,15 @@
+"""Stores that come with surefoot, registered through the hook that anybody's store uses."""
+
+from __future__ import annotations
+
+from surefoot.contracts import Store
+from surefoot.hookspecs import hookimpl
+from surefoot_stores.sqlite import SqliteStore
+
+__all__ = ["SqliteStore", "surefoot_store"]
+
+
+@hookimpl
+def surefoot_store(url: str) -> Store | None:
+    """Answer for ``sqlite:///path``."""
+    return SqliteStore(url) if url.startswith("sqlite:///") else None

@@ -1,0 +1,38 @@
+"""The SQLite schema as numbered steps. A step is applied in one transaction; ``PRAGMA user_version`` counts them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MIGRATIONS"]
+
+MIGRATIONS: Final[list[list[str]]] = [
+    [
+        """CREATE TABLE calls (
+            call_id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, conversation TEXT NOT NULL,
+            run_id TEXT NOT NULL, scope TEXT NOT NULL, path TEXT NOT NULL, tool TEXT NOT NULL, args_digest TEXT NOT NULL,
+            arguments TEXT, effect TEXT NOT NULL, state TEXT NOT NULL, entry INTEGER NOT NULL, touched INTEGER NOT NULL,
+            owner TEXT NOT NULL, version INTEGER NOT NULL, sticky INTEGER NOT NULL, entered INTEGER NOT NULL, value TEXT,
+            error TEXT, reason TEXT NOT NULL, settled_by TEXT, alias TEXT, occurrence TEXT NOT NULL, interrupts TEXT NOT NULL,
+            created REAL NOT NULL, updated REAL NOT NULL) STRICT""",
+        "CREATE INDEX calls_sticky ON calls (tenant, conversation, tool, args_digest) WHERE sticky = 1",
+        "CREATE INDEX calls_unsettled ON calls (run_id) WHERE state IN ('intent', 'in_doubt')",
+        "CREATE INDEX calls_path ON calls (scope, path)",
+        """CREATE TABLE checkpoints (
+            run_id TEXT NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, branch TEXT NOT NULL, entry INTEGER NOT NULL,
+            attempt INTEGER NOT NULL, digest TEXT NOT NULL, output TEXT, verdict TEXT NOT NULL, mark INTEGER,
+            created REAL NOT NULL, PRIMARY KEY (run_id, seq)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX checkpoints_path ON checkpoints (run_id, path)",
+        """CREATE TABLE events (
+            run_id TEXT NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL, at REAL NOT NULL, data TEXT NOT NULL, step TEXT,
+            call_id TEXT, monotonic REAL NOT NULL, salt TEXT NOT NULL, link TEXT NOT NULL, schema INTEGER NOT NULL,
+            PRIMARY KEY (run_id, seq)) STRICT, WITHOUT ROWID""",
+        "CREATE TABLE heads (run_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, link TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        """CREATE TABLE leases (
+            name TEXT PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, held INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE records (
+            namespace TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, version INTEGER NOT NULL,
+            PRIMARY KEY (namespace, key)) STRICT, WITHOUT ROWID""",
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    ],
+]
