@@ -143,8 +143,9 @@ def replay(guard: Guard, claim: Claim, record: CallRecord) -> Any:
 def _perform(guard: Guard, claim: Claim, claimed: Claimed, body: Do) -> Program[Any]:
     """Run the body under its intent and make its outcome durable."""
     record, frame = claimed.record, claim.frame
+    composite = record.effect is Effect.COMPOSITE
     active = ActiveCall(
-        claim.call(record), frame, claim.request.tool_object, claim.occurrence, claimed.reentered, record.effect is Effect.COMPOSITE
+        claim.call(record), frame, claim.request.tool_object, claim.occurrence, claimed.reentered, composite, record.interrupts
     )
     guard.started(record)
     frame.count(+1)

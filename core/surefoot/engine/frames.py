@@ -75,6 +75,8 @@ class Frame:
     """Tools whose drift this entry has been told about."""
     raised: dict[str, BaseException] = field(default_factory=dict)
     """Call id → the error its body raised in this entry."""
+    nested: int = 0
+    """Graphs that were started inside it, for those that have no other name."""
     _plain: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -122,6 +124,8 @@ class ActiveCall:
     occurrence: str
     reentered: bool
     composite: bool = False
+    interrupts: tuple[int, ...] = ()
+    """Which of its task's interrupts it had surfaced before (see :class:`~surefoot.types.CallRecord`)."""
     _inner: Frame | None = None
 
     def inner(self) -> Frame:

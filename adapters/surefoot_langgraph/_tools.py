@@ -1,0 +1,247 @@
+"""Tools: the claim is made at the body, whatever invokes it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from langchain_core.messages import AIMessage
+from langchain_core.tools import BaseTool
+from langgraph.prebuilt import ToolNode
+from pydantic import BaseModel
+
+from surefoot import AdapterUnavailable, CallRecord, Guard, UsageError
+from surefoot._api import declared_rule
+from surefoot.engine.claims import Position, Request
+from surefoot.engine.frames import ActiveCall, Frame, here, innermost
+from surefoot_langgraph import _convert, _interrupts
+
+__all__ = ["Reply", "guarded", "guarded_node", "is_tool", "reply_of", "replying"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The requests of one model reply: id → position."""
+
+    positions: Mapping[str, Position]
+
+
+@dataclass(slots=True)
+class _Entered:
+    """One request that came in through ``run`` or ``arun`` and whose body was not reached yet."""
+
+    tool_call_id: str | None
+    config: Any = None
+    answers: _interrupts.Answers | None = None
+    replayed: list[CallRecord] = field(default_factory=list)
+
+
+replying: ContextVar[Reply | None] = ContextVar("surefoot_langgraph_reply", default=None)
+_entered: ContextVar[_Entered | None] = ContextVar("surefoot_langgraph_entered", default=None)
+
+
+def is_tool(target: object) -> bool:
+    """Return whether ``target`` is a LangChain tool."""
+    return isinstance(target, BaseTool)
+
+
+def guarded(tool: BaseTool, guard: Guard) -> BaseTool:
+    """Return a copy of ``tool`` whose body is governed; same type, schema and interface."""
+    binding = getattr(type(tool), "surefoot_binding", None)
+    if binding is not None:
+        if binding.guard is not guard:
+            msg = f"tool {tool.name!r} is guarded by another guard already; wrap everything with one guard"
+            raise UsageError(msg)
+        return tool
+    body = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    where = body or type(tool)
+    rule = declared_rule(tool, getattr(tool, "func", None), getattr(tool, "coroutine", None))
+    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule)
+    _convert.register(guard.codec)
+    copy = tool.model_copy()
+    copy.__class__ = _class(type(tool), _Binding(guard, _visible(tool)))
+    return copy
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    guard: Guard
+    defaults: Mapping[str, Any]
+    """Parameters that the model can see, with their static defaults."""
+
+
+def _visible(tool: BaseTool) -> dict[str, Any]:
+    schema = tool.tool_call_schema
+    if isinstance(schema, dict):
+        return {name: spec.get("default", ...) for name, spec in schema.get("properties", {}).items()}
+    fields = getattr(schema, "model_fields", None) or getattr(schema, "__fields__", {})
+    return {name: ... if info.is_required() else getattr(info, "default", ...) for name, info in fields.items()}
+
+
+def final_arguments(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the model can see of a call's arguments, with static defaults filled in and models as data."""
+    filled = {name: given.get(name, default) for name, default in defaults.items()}
+    return {name: _data(value) for name, value in filled.items() if value is not ...}
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, list):
+        return [_data(item) for item in value]
+    return value
+
+
+def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
+    """Return a subclass of ``kind`` that looks like it and governs the body."""
+    plain, coro = kind._run, kind._arun  # noqa: SLF001 - the extension point of BaseTool
+
+    @functools.wraps(plain)
+    def _run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        entered = _take()
+        if entered is None:
+            return plain(self, *args, **kwargs)
+        frame, request = _request(self, binding, entered, args, kwargs)
+        value = binding.guard.call(frame, request, lambda: plain(_at_body(entered, self), *args, **kwargs))
+        return _answer(entered, value)
+
+    @functools.wraps(coro)
+    async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        if coro is BaseTool._arun or (hasattr(self, "coroutine") and self.coroutine is None):  # noqa: SLF001
+            return await coro(self, *args, **kwargs)  # it calls _run in a thread, which makes the claim there
+        entered = _take()
+        if entered is None:
+            return await coro(self, *args, **kwargs)
+        frame, request = _request(self, binding, entered, args, kwargs)
+        value = await binding.guard.acall(frame, request, lambda: coro(_at_body(entered, self), *args, **kwargs))
+        return _answer(entered, value)
+
+    def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        entered, kwargs["config"] = _enter(kwargs)
+        token = _entered.set(entered)
+        try:
+            return kind.run(self, tool_input, *args, **kwargs)
+        finally:
+            _entered.reset(token)
+
+    async def arun(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        entered, kwargs["config"] = _enter(kwargs)
+        token = _entered.set(entered)
+        try:
+            return await kind.arun(self, tool_input, *args, **kwargs)
+        finally:
+            _entered.reset(token)
+
+    namespace = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+        "__annotations__": {"surefoot_binding": ClassVar[Any]},
+        "surefoot_binding": binding,
+        "_run": _run,
+        "_arun": _arun,
+        "run": functools.wraps(kind.run)(run),
+        "arun": functools.wraps(kind.arun)(arun),
+    }
+    return type(kind)(kind.__name__, (kind,), namespace)
+
+
+def _enter(kwargs: Mapping[str, Any]) -> tuple[_Entered, Any]:
+    """Return a new request, and the config for it: its own view of the task's interrupts where calls share a task."""
+    config = kwargs.get("config")
+    mine, answers = _interrupts.own(config) if replying.get() is not None else (config, None)
+    return _Entered(kwargs.get("tool_call_id"), config, answers), mine
+
+
+def _at_body(entered: _Entered, tool: BaseTool) -> BaseTool:
+    """Tell the request's view of the interrupts which call it is; return the tool."""
+    place = here()
+    if entered.answers is not None and isinstance(place, ActiveCall):
+        entered.answers.call = place
+    return tool
+
+
+def _take() -> _Entered | None:
+    """Return the request that is on its way to this body; a body that calls itself finds none and is not a request."""
+    entered = _entered.get()
+    if entered is not None:
+        _entered.set(None)
+    return entered
+
+
+def _request(
+    tool: BaseTool, binding: _Binding, entered: _Entered, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Frame, Request]:
+    frame = innermost(here())
+    if frame is None:
+        msg = f"the guarded tool {tool.name!r} was called outside a wrapped graph; call it from a node, or use the original tool"
+        raise UsageError(msg)
+    arguments = final_arguments(binding.defaults, kwargs)
+    if args:
+        arguments["*"] = [_data(arg) for arg in args]
+    reply = replying.get()
+    position = reply.positions.get(entered.tool_call_id or "") if reply else None
+
+    def notice(text: str) -> Any:
+        return (text, None) if tool.response_format == "content_and_artifact" else text
+
+    def replaying_(record: CallRecord) -> None:
+        entered.replayed.append(record)
+        if position is None:
+            _interrupts.consume(entered.config, len(record.interrupts))
+
+    alias = entered.tool_call_id
+    return frame, Request(tool.name, arguments, tool, alias, position, notice if position else None, replaying_)
+
+
+def _answer(entered: _Entered, value: Any) -> Any:
+    """Return the value, with a replayed one's call ids replaced by the current one."""
+    if entered.replayed:
+        return _convert.rebound(value, entered.replayed[-1].alias, entered.tool_call_id)
+    return value
+
+
+def reply_of(guard: Guard, node: ToolNode, value: Any) -> Reply | None:
+    """Return the positions of the requests in a tool node's input, or ``None`` where it names no model reply."""
+    state = value.get("state") if isinstance(value, dict) and value.get("__type") == "tool_call_with_context" else value
+    found = state if isinstance(state, list) else state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
+    message = next((m for m in reversed(found or []) if isinstance(m, AIMessage)), None)
+    if message is None:
+        return None
+    asked = [(call, _asked_digest(guard, node, call)) for call in message.tool_calls]
+    positions = {}
+    for index, (call, digest) in enumerate(asked):
+        rank = sum(1 for other, same in asked[:index] if other["name"] == call["name"] and same == digest)
+        siblings = [same for other, same in asked if other is not call and other["name"] == call["name"]]
+        positions.setdefault(call["id"] or "", Position(digest, rank, siblings))
+    return Reply(positions)
+
+
+def _asked_digest(guard: Guard, node: ToolNode, call: Mapping[str, Any]) -> str:
+    tool = node.tools_by_name.get(call["name"])
+    binding = getattr(type(tool), "surefoot_binding", None)
+    arguments = final_arguments(binding.defaults, call["args"]) if binding else dict(call["args"])
+    return guard.codec.digest(arguments)
+
+
+def guarded_node(node: ToolNode, guard: Guard) -> ToolNode:
+    """Return a copy of a tool node that runs guarded tools. Raises :class:`~surefoot.AdapterUnavailable` if it would not."""
+    import copy
+
+    mine = copy.copy(node)
+    tools = {name: guarded(tool, guard) for name, tool in node.tools_by_name.items()}
+    try:
+        mine._tools_by_name = tools  # noqa: SLF001 - owner: test_private_names
+        mine.func, mine.afunc = mine._func, mine._afunc  # noqa: SLF001 - owner: test_private_names
+    except AttributeError as exc:
+        msg = f"guard not installed: ToolNode of this LangGraph has no {exc.name}; pin the newest release that surefoot names"
+        raise AdapterUnavailable(msg) from exc
+    bound = inspect.ismethod(mine.func) and mine.func.__self__ is mine
+    if not bound or any(mine.tools_by_name.get(name) is not tool for name, tool in tools.items()):
+        msg = "guard not installed: this LangGraph's ToolNode keeps its tools elsewhere; pin the newest release that surefoot names"
+        raise AdapterUnavailable(msg)
+    return mine
