@@ -43,10 +43,10 @@ class Codec:
     def register(self, tag: str, kind: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
         """Add a type: ``dump`` returns storable data, ``load`` rebuilds the value from it.
 
-        A subclass without an entry of its own is stored as its nearest registered base. Raises
+        Only values of exactly that type are stored with it: a subclass would come back as something else. Raises
         :class:`~surefoot.UsageError` when another type has the tag.
         """
-        if self._load.get(tag, load) is not load and self._dump.get(kind, ("",))[0] != tag:
+        if tag in self._load and self._dump.get(kind, ("",))[0] != tag:
             msg = f"the codec tag {tag!r} is taken; choose another one for {kind.__name__}"
             raise UsageError(msg)
         self._dump[kind] = (tag, dump)
@@ -80,10 +80,9 @@ class Codec:
         return hashlib.sha256(self.canonical(value)).hexdigest()
 
     def _registered(self, value: Any, path: str) -> tuple[str, Any]:
-        for kind in type(value).__mro__:
-            if kind in self._dump:
-                tag, dump = self._dump[kind]
-                return tag, dump(value)
+        if type(value) in self._dump:
+            tag, dump = self._dump[type(value)]
+            return tag, dump(value)
         raise NotStorable(path, f"{type(value).__module__}.{type(value).__qualname__}")
 
     def _encode(self, value: Any, path: str, depth: int) -> Any:
@@ -159,7 +158,7 @@ class Codec:
         return {"$dict": [list(pair) for pair in sorted(pairs, key=lambda pair: pair[0])]}
 
 
-def _text(value: str) -> bool:
+def _text(value: Any) -> bool:
     """Return whether a string is valid Unicode (no lone surrogates)."""
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
@@ -180,7 +179,7 @@ def _plain(value: Any, depth: int) -> bool:
     """Return whether the standard JSON encoder writes ``value`` exactly as RFC 8785 would."""
     kind = type(value)
     if kind is str:
-        return value.isascii() or _text(value)
+        return _text(value)
     if value is None or kind is bool:
         return True
     if kind is int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from typing import Any
 from surefoot.contracts.checkpoint import CheckpointStore
 from surefoot.contracts.ledger import Ledger
 from surefoot.contracts.store import Counters, EventLog, Leases, Records, Store, Transaction
-from surefoot.engine.events import link
+from surefoot.engine.events import chained
 from surefoot.errors import IntegrityError, LeaseLost
 from surefoot.types import CallRecord, CallState, Checkpoint, Event, Lease, Record
 
@@ -76,7 +74,6 @@ class _Calls(Ledger):
     def __init__(self, undo: _Undo) -> None:
         self._undo = undo
         self._rows: dict[str, CallRecord] = {}
-        self._keys: dict[str, str] = {}
         self._by_run: dict[str, dict[str, None]] = {}
         self._sticky: dict[tuple[str, str, str, str], dict[str, None]] = {}
         self._scopes: dict[str, dict[str, dict[str, None]]] = {}
@@ -84,21 +81,16 @@ class _Calls(Ledger):
     def get(self, call_id: str) -> CallRecord | None:
         return self._rows.get(call_id)
 
-    def by_key(self, key: str) -> CallRecord | None:
-        call_id = self._keys.get(key)
-        return self._rows[call_id] if call_id else None
-
     def insert(self, record: CallRecord) -> None:
-        if record.call_id in self._rows or record.key in self._keys:
-            msg = f"call {record.call_id} or its key is in the ledger already"
+        if record.call_id in self._rows:
+            msg = f"call {record.call_id} is in the ledger already"
             raise IntegrityError(msg, call_id=record.call_id)
-        self._keys[record.key] = record.call_id
         self._scopes.setdefault(record.scope, {}).setdefault(record.path, {})[record.call_id] = None
         self._put(record)
 
         def undo() -> None:
             self._drop(record)
-            del self._rows[record.call_id], self._keys[record.key]
+            del self._rows[record.call_id]
             paths = self._scopes[record.scope]
             del paths[record.path][record.call_id]
             if not paths[record.path]:
@@ -111,7 +103,7 @@ class _Calls(Ledger):
         if old is None or old.version != record.version:
             msg = f"call {record.call_id} was changed by somebody else"
             raise LeaseLost(msg, call_id=record.call_id)
-        new = replace(record, version=record.version + 1)
+        new = record.changed(version=record.version + 1)
         self._drop(old)
         self._put(new)
 
@@ -191,8 +183,7 @@ class _Events(EventLog):
 
     def append(self, event: Event) -> Event:
         log = self._runs.setdefault(event.run_id, [])
-        new = replace(event, seq=len(log) + 1, salt=secrets.token_hex(8), monotonic=event.monotonic or time.monotonic())
-        new = replace(new, link=link(log[-1].link if log else "", new))
+        new = chained(event, len(log) + 1, log[-1].link if log else "")
         log.append(new)
         self._undo.append(log.pop)
         return new

@@ -9,7 +9,7 @@ __all__ = ["MIGRATIONS"]
 MIGRATIONS: Final[list[list[str]]] = [
     [
         """CREATE TABLE calls (
-            call_id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, conversation TEXT NOT NULL,
+            call_id TEXT PRIMARY KEY, key TEXT NOT NULL, tenant TEXT NOT NULL, conversation TEXT NOT NULL,
             run_id TEXT NOT NULL, scope TEXT NOT NULL, path TEXT NOT NULL, tool TEXT NOT NULL, args_digest TEXT NOT NULL,
             arguments TEXT, effect TEXT NOT NULL, state TEXT NOT NULL, entry INTEGER NOT NULL, touched INTEGER NOT NULL,
             owner TEXT NOT NULL, version INTEGER NOT NULL, sticky INTEGER NOT NULL, entered INTEGER NOT NULL, value TEXT,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
 from surefoot.contracts import CheckpointStore, Counters, EventLog, Leases, Ledger, Records
-from surefoot.engine.events import link
+from surefoot.engine.events import chained
 from surefoot.errors import IntegrityError, LeaseLost
 from surefoot.types import CallRecord, CallState, Checkpoint, Effect, Event, Lease, Record
 
@@ -28,7 +26,11 @@ def _insert(table: str, names: Sequence[str]) -> str:
 
 _COLUMNS: Final = ", ".join(_CALL)
 _INSERT_CALL: Final = _insert("calls", _CALL)
-_UPDATE_CALL: Final = f"UPDATE calls SET {', '.join(f'{n} = ?' for n in _CALL)} WHERE call_id = ? AND version = ?"  # noqa: S608 - constants
+_IDENTITY: Final = frozenset(
+    "call_id key tenant conversation run_id scope path tool args_digest arguments alias occurrence created".split()  # noqa: SIM905
+)
+_MUTABLE: Final = [n for n in _CALL if n not in _IDENTITY]
+_UPDATE_CALL: Final = f"UPDATE calls SET {', '.join(f'{n} = ?' for n in _MUTABLE)} WHERE call_id = ? AND version = ?"  # noqa: S608 - constants
 _INSERT_CHECKPOINT: Final = _insert("checkpoints", _CHECKPOINT)
 _INSERT_EVENT: Final = _insert("events", _EVENT)
 _BELOW: Final = "scope = ? AND (path = ? OR (path >= ? AND path < ?))"
@@ -46,10 +48,9 @@ class Tables:
         self.counters = _Counters(db)
 
 
-def _call_row(record: CallRecord) -> list[Any]:
-    row: list[Any] = [getattr(record, name) for name in _CALL]
-    row[_CALL.index("interrupts")] = json.dumps(record.interrupts)
-    return row
+def _row(record: CallRecord, names: Sequence[str]) -> list[Any]:
+    values = record.__dict__
+    return [json.dumps(values[name]) if name == "interrupts" else values[name] for name in names]
 
 
 def _call(row: Sequence[Any]) -> CallRecord:
@@ -70,19 +71,16 @@ class _Calls(Ledger):
     def get(self, call_id: str) -> CallRecord | None:
         return next(iter(self._all("call_id = ?", call_id)), None)
 
-    def by_key(self, key: str) -> CallRecord | None:
-        return next(iter(self._all("key = ?", key)), None)
-
     def insert(self, record: CallRecord) -> None:
         try:
-            self._db.execute(_INSERT_CALL, _call_row(record))
+            self._db.execute(_INSERT_CALL, _row(record, _CALL))
         except sqlite3.IntegrityError as exc:
-            msg = f"call {record.call_id} or its key is in the ledger already"
+            msg = f"call {record.call_id} is in the ledger already"
             raise IntegrityError(msg, call_id=record.call_id) from exc
 
     def update(self, record: CallRecord) -> CallRecord:
-        new = replace(record, version=record.version + 1)
-        done = self._db.execute(_UPDATE_CALL, [*_call_row(new), record.call_id, record.version])
+        new = record.changed(version=record.version + 1)
+        done = self._db.execute(_UPDATE_CALL, [*_row(new, _MUTABLE), record.call_id, record.version])
         if done.rowcount != 1:
             msg = f"call {record.call_id} was changed by somebody else"
             raise LeaseLost(msg, call_id=record.call_id)
@@ -140,8 +138,7 @@ class _Events(EventLog):
 
     def append(self, event: Event) -> Event:
         seq, previous = self._db.execute("SELECT seq, link FROM heads WHERE run_id = ?", (event.run_id,)).fetchone() or (0, "")
-        new = replace(event, seq=seq + 1, salt=secrets.token_hex(8), monotonic=event.monotonic or time.monotonic())
-        new = replace(new, link=link(previous, new))
+        new = chained(event, seq + 1, previous)
         row: list[Any] = [getattr(new, name) for name in _EVENT]
         row[_EVENT.index("data")] = json.dumps(new.data)
         self._db.execute(_INSERT_EVENT, row)

@@ -21,12 +21,8 @@ class Ledger(ABC):
         """Return the call with that id."""
 
     @abstractmethod
-    def by_key(self, key: str) -> CallRecord | None:
-        """Return the call with that key."""
-
-    @abstractmethod
     def insert(self, record: CallRecord) -> None:
-        """Add a call. Raises :class:`~surefoot.IntegrityError` if its id or key exists."""
+        """Add a call. Raises :class:`~surefoot.IntegrityError` if its id exists."""
 
     @abstractmethod
     def update(self, record: CallRecord) -> CallRecord:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from surefoot.engine import holds, matching, words
-from surefoot.engine.key import business_key, slot_key
+from surefoot.engine.key import business_key, call_id, conflict_key, slot_key
 from surefoot.engine.transitions import CallEvent
 from surefoot.errors import BudgetExceeded, InDoubt, KeyConflict, LeaseLost, NotStorable, ResultUnavailable
 from surefoot.types import Call, CallRecord, CallState, Effect, ToolRule
@@ -184,7 +183,7 @@ class Claim:
         """Return the row that this claim would write."""
         run = self.frame.run
         return CallRecord(
-            call_id=f"call_{uuid.uuid4().hex[:20]}",
+            call_id=call_id(self.key),
             key=self.key,
             tenant=run.record.tenant,
             conversation=run.conversation,
@@ -241,7 +240,7 @@ def fence(unit: Unit, frame: Frame) -> None:
 def decide(unit: Unit, claim: Claim) -> Decision:
     """Decide about a request; whatever was decided is written in the same transaction."""
     fence(unit, claim.frame)
-    record = unit.calls.by_key(claim.key)
+    record = unit.calls.get(call_id(claim.key))
     if record is not None:
         return _known(unit, claim, record)
     run = claim.frame.run
@@ -305,10 +304,11 @@ def _hold(unit: Unit, claim: Claim, record: CallRecord, message: str) -> Stop:
 def refuse_and_hold(unit: Unit, claim: Claim, reason: str, key: str | None = None) -> Decision:
     """Record a call whose body was not entered and that a person must decide about; hold the run."""
     row = claim.record(unit.now)
-    record = unit.calls.by_key(key or row.key)
+    if key is not None:
+        row = row.changed(key=key, call_id=call_id(key))
+    record = unit.calls.get(row.call_id)
     if record is None:
-        changes = {"key": key} if key else {}
-        record = unit.add(row, CallEvent.HELD, entered=False, reason=reason, **changes)
+        record = unit.add(row, CallEvent.HELD, entered=False, reason=reason)
     if record.state is not CallState.IN_DOUBT:
         return _start(unit, claim, record) if record.state is CallState.FAILED else _replay(unit, claim, record)
     return _hold(unit, claim, record, words.held(record.tool, reason, record.call_id))
@@ -317,7 +317,7 @@ def refuse_and_hold(unit: Unit, claim: Claim, reason: str, key: str | None = Non
 def _conflict(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
     reason = words.conflict(record, claim.digest)
     if claim.effect is Effect.UNSAFE:
-        return refuse_and_hold(unit, claim, reason, key=f"{claim.key}:{claim.digest}")
+        return refuse_and_hold(unit, claim, reason, key=conflict_key(claim.key, claim.digest))
     return Stop(KeyConflict(f"{claim.tool} was not executed: {reason}", call_id=record.call_id))
 
 

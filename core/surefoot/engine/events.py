@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from surefoot.types import Event
 
-__all__ = ["link", "payload_digest", "verify"]
+__all__ = ["chained", "link", "payload_digest", "verify"]
+
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def payload_digest(salt: str, data: Mapping[str, Any]) -> str:
     """Return the salted SHA-256 (hex) of an event's data: what the chain commits to, so that data can be erased later."""
-    return hashlib.sha256(f"{salt}{json.dumps(data, sort_keys=True)}".encode()).hexdigest()
+    return hashlib.sha256(f"{salt}{_encode(data)}".encode()).hexdigest()
+
+
+def chained(event: Event, seq: int, previous: str) -> Event:
+    """Return ``event`` as number ``seq`` of its run's log, salted and linked to what is before it."""
+    done = Event(
+        event.run_id,
+        event.type,
+        event.at,
+        event.data,
+        event.step,
+        event.call_id,
+        seq,
+        event.monotonic or time.monotonic(),
+        secrets.token_hex(8),
+    )
+    object.__setattr__(done, "link", link(previous, done))  # the one field that depends on all the others
+    return done
 
 
 def link(previous: str, event: Event) -> str:
     """Return the SHA-256 (hex) that chains ``event`` to the link before it (``""`` for the first)."""
     envelope = [previous, event.run_id, event.seq, event.type, event.at, event.monotonic, event.step, event.call_id, event.schema]
-    return hashlib.sha256(json.dumps([*envelope, payload_digest(event.salt, event.data)]).encode()).hexdigest()
+    return hashlib.sha256(_encode([*envelope, payload_digest(event.salt, event.data)]).encode()).hexdigest()
 
 
 def verify(events: Iterable[Event], previous: str = "") -> int | None:

@@ -11,7 +11,7 @@ from surefoot.codec import Codec
 from surefoot.errors import UsageError
 from surefoot.types import ToolRule
 
-__all__ = ["business_key", "element", "quote", "slot_key", "top"]
+__all__ = ["business_key", "call_id", "conflict_key", "element", "quote", "slot_key", "top"]
 
 
 def quote(name: str) -> str:
@@ -35,6 +35,16 @@ def top(path: str) -> tuple[str, int]:
 
 def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def call_id(key: str) -> str:
+    """Return the id of the ledger row for a key: one row a key, so the id is made of it and one index serves both."""
+    return f"call_{key[:32]}"
+
+
+def conflict_key(key: str, args_digest: str) -> str:
+    """Return the key of a request that has the business key of another one, but not its arguments."""
+    return _hash("conflict", key, args_digest)
 
 
 def slot_key(tenant: str, tool: str, scope: str, path: str, args_digest: str, occurrence: str) -> str:

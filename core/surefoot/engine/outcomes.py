@@ -84,7 +84,7 @@ def was_read(guard: Guard, claim: Claim, value: Any) -> Program[None]:
     def work(unit: Unit) -> None:
         row = claim.record(unit.now)
         changes = _value(guard, claim, row, value)
-        old = unit.calls.by_key(claim.key)
+        old = unit.calls.get(row.call_id)
         if old is None:
             unit.add(row, CallEvent.COMMITTED, **changes)
         else:

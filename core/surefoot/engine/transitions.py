@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -130,4 +129,4 @@ def advance(record: CallRecord, state: CallState | None, event: CallEvent, now: 
         raise IntegrityError(msg, call_id=record.call_id)
     if transition.sticky is not None:
         changes.setdefault("sticky", transition.sticky)
-    return dataclasses.replace(record, state=transition.to, updated=now, **changes)
+    return record.changed(state=transition.to, updated=now, **changes)
