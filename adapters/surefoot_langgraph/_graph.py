@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ def _class(kind: type[Any], binding: _Binding) -> type[Any]:
         "get_graph": get_graph,
         "aget_graph": aget_graph,
     }
-    return type(kind)(kind.__name__, (kind,), namespace)
+    made: type[Any] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(namespace))
+    return made
 
 
 def stop(error: BaseException) -> BaseException:

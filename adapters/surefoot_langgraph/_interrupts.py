@@ -53,7 +53,7 @@ class Answers:
     @property
     def resume(self) -> list[Any]:
         """The answers that this call may read."""
-        return self._real.resume if self._mine else self._before  # type: ignore[no-any-return]
+        return self._real.resume if self._mine else self._before
 
     def get_null_resume(self, consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - LangGraph's signature
         """Return the answer of this invocation, if the interrupt that surfaced was this call's."""

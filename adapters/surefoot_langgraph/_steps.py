@@ -42,7 +42,7 @@ class Step(Runnable[Any, Any]):
     """A node of a guarded graph. Outside an invocation of it, it is the node."""
 
     def __init__(self, name: str, bound: Runnable[Any, Any], guard: Guard, unkept: frozenset[str]) -> None:
-        self.name = name
+        self.name: str = name
         self.bound = bound
         self._guard = guard
         self._unkept = unkept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -147,7 +148,8 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         "run": functools.wraps(kind.run)(run),
         "arun": functools.wraps(kind.arun)(arun),
     }
-    return type(kind)(kind.__name__, (kind,), namespace)
+    made: type[BaseTool] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(namespace))
+    return made
 
 
 def _enter(kwargs: Mapping[str, Any]) -> tuple[_Entered, Any]:
@@ -213,7 +215,7 @@ def reply_of(guard: Guard, node: ToolNode, value: Any) -> Reply | None:
     if message is None:
         return None
     asked = [(call, _asked_digest(guard, node, call)) for call in message.tool_calls]
-    positions = {}
+    positions: dict[str, Position] = {}
     for index, (call, digest) in enumerate(asked):
         rank = sum(1 for other, same in asked[:index] if other["name"] == call["name"] and same == digest)
         siblings = [same for other, same in asked if other is not call and other["name"] == call["name"]]

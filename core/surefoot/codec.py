@@ -158,7 +158,7 @@ class Codec:
         return {"$dict": [list(pair) for pair in sorted(pairs, key=lambda pair: pair[0])]}
 
 
-def _text(value: Any) -> bool:
+def _text(value: str) -> bool:
     """Return whether a string is valid Unicode (no lone surrogates)."""
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
@@ -178,12 +178,12 @@ def _number(value: float) -> Any:
 def _plain(value: Any, depth: int) -> bool:
     """Return whether the standard JSON encoder writes ``value`` exactly as RFC 8785 would."""
     kind = type(value)
-    if kind is str:
-        return _text(value)
+    if isinstance(value, str):
+        return kind is str and _text(value)
     if value is None or kind is bool:
         return True
     if kind is int:
-        return -_SAFE <= value <= _SAFE
+        return bool(-_SAFE <= value <= _SAFE)
     if not depth:
         return False
     if kind is dict:
