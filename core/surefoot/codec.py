@@ -62,7 +62,7 @@ class Codec:
             return self._decode(json.loads(text))
         except IntegrityError:
             raise
-        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+        except Exception as exc:  # a loader may raise anything; damaged is damaged
             msg = f"a stored value is damaged ({type(exc).__name__}); run 'surefoot calls show' on its call"
             raise IntegrityError(msg) from exc
 
