@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from surefoot_stores.tables import Tables
 __all__ = ["SqliteStore"]
 
 _BUSY_SECONDS: Final = 60.0
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+_inherited: list[sqlite3.Connection] = []
 
 
 class SqliteStore(Store):
@@ -33,13 +36,11 @@ class SqliteStore(Store):
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._tables: Tables | None = None
-        self._pid = 0
+        _stores.add(self)
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Transaction]:
         """Open a transaction (see :meth:`surefoot.Store.transaction`)."""
-        if self._pid != os.getpid():
-            self._lock = threading.RLock()  # a lock held by another thread at the fork would never be released
         with self._lock:
             try:
                 db, tables = self._open()
@@ -56,13 +57,13 @@ class SqliteStore(Store):
                 raise StoreUnavailable(msg) from exc
 
     def _open(self) -> tuple[sqlite3.Connection, Tables]:
-        if self._db is None or self._tables is None or self._pid != os.getpid():
+        if self._db is None or self._tables is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             self._migrate(db)
-            self._db, self._tables, self._pid = db, Tables(db), os.getpid()
+            self._db, self._tables = db, Tables(db)
         return self._db, self._tables
 
     def _migrate(self, db: sqlite3.Connection) -> None:
@@ -97,6 +98,18 @@ class SqliteStore(Store):
     def close(self) -> None:
         """Close the connection; the store opens again when it is used again."""
         with self._lock:
-            if self._db is not None and self._pid == os.getpid():
+            if self._db is not None:
                 self._db.close()
             self._db = self._tables = None
+
+
+def _after_fork() -> None:
+    """Start anew in a forked child: a SQLite connection must not cross a fork, not even to be closed (AS-92)."""
+    for store in list(_stores):
+        if store._db is not None:  # noqa: SLF001 - this module's own class
+            _inherited.append(store._db)  # noqa: SLF001
+        store._db = store._tables = None  # noqa: SLF001
+        store._lock = threading.RLock()  # noqa: SLF001 - another thread may have held it at the fork
+
+
+os.register_at_fork(after_in_child=_after_fork)
