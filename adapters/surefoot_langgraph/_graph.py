@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,6 +66,14 @@ class _Binding:
 def _class(kind: type[Any], binding: _Binding) -> type[Any]:
     """Return a subclass of ``kind`` that looks like it and governs its invocations."""
 
+    def invoke(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _whole():
+            return kind.invoke(self, *args, **kwargs)
+
+    async def ainvoke(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _whole():
+            return await kind.ainvoke(self, *args, **kwargs)
+
     def stream(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
         return _stream(binding.guard, self, kind.stream, input, config, kwargs)
 
@@ -83,6 +92,8 @@ def _class(kind: type[Any], binding: _Binding) -> type[Any]:
         "__doc__": kind.__doc__,
         "__annotations__": {"surefoot_binding": ClassVar[Any]},
         "surefoot_binding": binding,
+        "invoke": invoke,
+        "ainvoke": ainvoke,
         "stream": stream,
         "astream": astream,
         "get_graph": get_graph,
@@ -117,6 +128,18 @@ class _HeldDoubt(_Held, InDoubt):
 
 # --- the two faces of an invocation
 
+_consumed: ContextVar[bool] = ContextVar("surefoot_langgraph_consumed", default=False)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Note that the streams in this block are consumed to their end at once: they are never paused."""
+    token = _consumed.set(True)
+    try:
+        yield
+    finally:
+        _consumed.reset(token)
+
 
 def _stream(guard: Guard, graph: Any, bare: Callable[..., Any], input: Any, config: Any, kwargs: dict[str, Any]) -> Iterator[Any]:
     door = _Door(guard, graph, input, config)
@@ -130,14 +153,14 @@ def _stream(guard: Guard, graph: Any, bare: Callable[..., Any], input: Any, conf
             except StopIteration:
                 break
             yield item
-        guard.drive(door.close(finished=True))
+        guard.drive(door.close(RunStatus.SUSPENDED))
     except GeneratorExit:
         items.close()
-        guard.drive(door.close(finished=True))
+        guard.drive(door.close(RunStatus.OPEN))
         raise
     except BaseException as exc:
         items.close()
-        guard.drive(door.close(finished=False))
+        guard.drive(door.close(None))
         if isinstance(exc, _Held):
             raise exc.error from None
         raise
@@ -157,14 +180,14 @@ async def _astream(
             except StopAsyncIteration:
                 break
             yield item
-        await guard.adrive(door.close(finished=True))
+        await guard.adrive(door.close(RunStatus.SUSPENDED))
     except GeneratorExit:
         await items.aclose()
-        await guard.adrive(door.close(finished=True))
+        await guard.adrive(door.close(RunStatus.OPEN))
         raise
     except BaseException as exc:
         await items.aclose()
-        await guard.adrive(door.close(finished=False))
+        await guard.adrive(door.close(None))
         if isinstance(exc, _Held):
             raise exc.error from None
         raise
@@ -181,13 +204,14 @@ class _Door:
         self._conf = self._config.get("configurable", {})
         self._place = here()
         self._invocation: Invocation | None = None
+        self._pauses = self._place is None and not _consumed.get()
 
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Make this invocation the current one while the framework works on the next item."""
         current = self._invocation
         assert current is not None  # noqa: S101 - opened before
-        if self._place is None:
+        if self._pauses:
             current.run.paused = False
         token = invocation.set(current)
         try:
@@ -195,7 +219,7 @@ class _Door:
                 yield
         finally:
             invocation.reset(token)
-            if self._place is None:
+            if self._pauses:
                 current.run.paused = True
 
     def open(self) -> Program[Any]:
@@ -208,13 +232,17 @@ class _Door:
         self._invocation = Invocation(opened.run, "", None, Cursor(behind))
         return {"given": self._input, "stored": opened.stored, "nothing": None}[opened.feed]
 
-    def close(self, *, finished: bool) -> Program[None]:
-        """End the invocation; a nested one has nothing to end."""
+    def close(self, unfinished: RunStatus | None) -> Program[None]:
+        """End the invocation; a nested one has nothing to end.
+
+        ``unfinished`` is where the run stands if the framework has something left to do; ``None``: it raised.
+        """
         if self._place is not None or self._invocation is None:
             return
         status = RunStatus.OPEN
-        if finished:
-            status = (yield from self._status()) if self._saver() is not None else RunStatus.COMPLETED
+        if unfinished is not None:
+            left = (yield from self._left()) if self._saver() is not None else False
+            status = unfinished if left else RunStatus.COMPLETED
         yield from close_run(self._guard, self._invocation.run, status)
 
     # --- which run
@@ -249,7 +277,7 @@ class _Door:
             head,
             Do(self._behind_open, self._abehind_open),
             stop,
-            fork="checkpoint_id" in self._conf and bool(self._conf["checkpoint_id"]),
+            fork=self._conf.get("checkpoint_id") or None,
         )
 
     def _base(self) -> dict[str, Any]:
@@ -262,18 +290,16 @@ class _Door:
         if saver is None:
             return Do(lambda: None)
         config = {"configurable": {"checkpoint_ns": "", **self._base()["configurable"]}}
-        if self._conf.get("checkpoint_id"):
-            config["configurable"]["checkpoint_id"] = self._conf["checkpoint_id"]
 
         async def later() -> str | None:
             return head_id(await saver.aget_tuple(config))
 
         return Do(lambda: head_id(saver.get_tuple(config)), later)
 
-    def _status(self) -> Program[RunStatus]:
+    def _left(self) -> Program[bool]:
         config = self._base()
         state = yield Do(lambda: self._graph.get_state(config), lambda: self._graph.aget_state(config))
-        return RunStatus.SUSPENDED if state.next else RunStatus.COMPLETED
+        return bool(state.next)
 
     # --- how far the framework is
 

@@ -34,7 +34,8 @@ class Codec:
     UUID`` and whatever is registered. Anything else is :class:`~surefoot.errors.NotStorable`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Callable[[str], str] | None = None) -> None:
+        self._redact = redact
         self._dump: dict[type, tuple[str, Callable[[Any], Any]]] = {}
         self._load: dict[str, Callable[[Any], Any]] = {}
         for tag, kind, dump, load in _BUILTIN:
@@ -52,9 +53,20 @@ class Codec:
         self._dump[kind] = (tag, dump)
         self._load[tag] = load
 
-    def dumps(self, value: Any) -> str:
-        """Return the JSON text of ``value``. Raises :class:`~surefoot.errors.NotStorable` naming the offending part."""
-        return json.dumps(self._encode(value, "$", _DEPTH), separators=(",", ":"), allow_nan=False)
+    def dumps(self, value: Any, *, whole: bool = False) -> str:
+        """Return the JSON text of ``value``, with every string redacted.
+
+        Raises :class:`~surefoot.errors.NotStorable` naming the offending part; with ``whole`` a string that would be
+        redacted is one: what is given back as the truth is stored as it is or not at all (AS-68).
+        """
+        encoded = self._encode(value, "$", _DEPTH)
+        text = json.dumps(encoded, separators=(",", ":"), allow_nan=False)
+        if self._redact is None:
+            return text
+        clean = json.dumps(_mapped(encoded, self._redact), separators=(",", ":"), allow_nan=False)
+        if whole and clean != text:
+            raise NotStorable("$", "text that must be redacted")
+        return clean
 
     def loads(self, text: str) -> Any:
         """Return the value that :meth:`dumps` made ``text`` from. Raises :class:`~surefoot.IntegrityError` for junk."""
@@ -156,6 +168,17 @@ class Codec:
             return body
         pairs = [(rfc8785.dumps(self._canonical(key, path, depth - 1)).decode(), item) for key, item in body.items()]
         return {"$dict": [list(pair) for pair in sorted(pairs, key=lambda pair: pair[0])]}
+
+
+def _mapped(data: Any, change: Callable[[str], str]) -> Any:
+    """Return JSON data with every string, keys included, changed."""
+    if isinstance(data, str):
+        return change(data)
+    if isinstance(data, list):
+        return [_mapped(item, change) for item in data]
+    if isinstance(data, dict):
+        return {key if key.startswith("$") else change(key): _mapped(item, change) for key, item in data.items()}
+    return data
 
 
 def _text(value: str) -> bool:

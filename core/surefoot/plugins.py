@@ -16,6 +16,7 @@ from surefoot.contracts import Adapter, Policy, Store, Verifier
 from surefoot.errors import AdapterUnavailable, UsageError
 from surefoot.hookspecs import hookimpl
 from surefoot.memory import MemoryStore
+from surefoot.split import SplitStore
 from surefoot.types import Event
 
 __all__ = ["DEFAULT_STORE", "Plugins"]
@@ -106,11 +107,16 @@ class Plugins:
             msg = f"no adapter wraps {kind}; 'surefoot doctor' lists the adapters that are installed{missing}"
         raise AdapterUnavailable(msg)
 
-    def open_store(self, store: str | Store | None, *, strict: bool = False) -> Store:
+    def open_store(self, store: str | Store | None, *, strict: bool = False, checkpoints: str | None = None) -> Store:
         """Return the store for a URL (one per URL and process), or the one given.
 
-        ``None`` means ``SUREFOOT_STORE``, else the development store, which ``strict`` refuses.
+        ``None`` means ``SUREFOOT_STORE``, else the development store, which ``strict`` refuses. With ``checkpoints``
+        it is a pair: the ledger here, the checkpoints there.
         """
+        if checkpoints is not None:
+            kept = self._pm.hook.surefoot_checkpoints(url=checkpoints) or self.open_store(checkpoints)
+            ledger = self._pm.hook.surefoot_ledger(url=store) if isinstance(store, str) else None
+            return SplitStore(ledger or self.open_store(store, strict=strict), kept)
         if isinstance(store, Store):
             return store
         url = store or os.environ.get("SUREFOOT_STORE")
@@ -156,6 +162,17 @@ class Plugins:
                 impl.function(event)
             except Exception:
                 _log.exception("plugin %s raised for event %s", impl.plugin_name, event.type)
+
+    @property
+    def redacts(self) -> bool:
+        """Whether any plugin redacts."""
+        return bool(self._pm.hook.surefoot_redact.get_hookimpls())
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` as every redacting plugin leaves it, one after the other; what one raises stops the write."""
+        for impl in self._pm.hook.surefoot_redact.get_hookimpls():
+            text = str(impl.function(text=text) or text)
+        return text
 
     def cli(self, group: object) -> None:
         """Let every plugin add its commands."""

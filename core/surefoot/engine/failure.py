@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from surefoot.codec import Codec
@@ -19,12 +20,12 @@ def _storable(codec: Codec, value: Any) -> Any:
         return None
 
 
-def dump_error(codec: Codec, exc: BaseException) -> str:
+def dump_error(codec: Codec, redact: Callable[[str], str], exc: BaseException) -> str:
     """Return the JSON text of an exception: its class by name, its message, and what of it can be stored."""
     data = {
         "kind": type(exc).__qualname__,
         "module": type(exc).__module__,
-        "message": str(exc),
+        "message": redact(str(exc)),
         "args": _storable(codec, tuple(exc.args)),
         "attrs": _storable(codec, {k: v for k, v in vars(exc).items() if not k.startswith("__")}),
     }

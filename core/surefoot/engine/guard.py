@@ -32,7 +32,8 @@ _log = logging.getLogger("surefoot")
 class Guard:
     """Governs calls and steps over one store. Thread-safe; a context manager that closes its store.
 
-    The options are those of :func:`surefoot.wrap`; ``gates`` are asked about every call, in order.
+    The options are those of :func:`surefoot.wrap`; ``gates`` are asked about every call, in order; ``checkpoints`` is the
+    URL of a separate store for checkpoints, where they are not to be beside the ledger.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Guard:
         wait: float | None = None,
         strict: bool = False,
         plugins: Plugins | None = None,
+        checkpoints: str | None = None,
     ) -> None:
         self.plugins = plugins or Plugins.default()
-        self.store = self.plugins.open_store(store, strict=strict)
-        self.codec = Codec()
+        self.store = self.plugins.open_store(store, strict=strict, checkpoints=checkpoints)
+        self.redact = self.plugins.redact
+        self.codec = Codec(self.redact if self.plugins.redacts else None)
         self.clock: Callable[[], float] = time.time
         self.retry = retry or Retry()
         self.budget = budget

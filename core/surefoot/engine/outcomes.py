@@ -33,7 +33,7 @@ def committed(guard: Guard, claim: Claim, record: CallRecord, value: Any) -> Pro
 
 def _value(guard: Guard, claim: Claim, record: CallRecord, value: Any) -> dict[str, Any]:
     try:
-        return {"value": guard.codec.dumps(value), "reason": ""}
+        return {"value": guard.codec.dumps(value, whole=True), "reason": ""}
     except NotStorable as problem:
         what = f"the effect of {claim.tool} ({record.call_id}) is committed, but its result cannot be replayed: {problem}"
         warnings.warn(what, SurefootWarning, stacklevel=2)
@@ -56,14 +56,14 @@ def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
 
 def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException) -> Program[None]:
     """Record that the body raised: an answer, a proof, the framework's control flow, or a doubt."""
-    changes: dict[str, Any] = {"reason": f"{type(exc).__name__}: {exc}"[:500]}
+    changes: dict[str, Any] = {"reason": guard.redact(f"{type(exc).__name__}: {exc}")[:500]}
     if guard.suspends(exc):
         event = CallEvent.SUSPENDED
     elif isinstance(exc, (NotCommitted, *claim.rule.not_committed)):
         event = CallEvent.NOT_COMMITTED
     elif isinstance(exc, Exception):
         event = CallEvent.RAISED
-        changes |= {"error": dump_error(guard.codec, exc), "sticky": record.effect is Effect.UNSAFE}
+        changes |= {"error": dump_error(guard.codec, guard.redact, exc), "sticky": record.effect is Effect.UNSAFE}
     elif record.effect is Effect.COMPOSITE:
         event = CallEvent.SUSPENDED
     else:

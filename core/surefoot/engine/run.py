@@ -52,8 +52,8 @@ class RunSpec:
     behind: Do
     """Returns how many instances of each step name the framework has behind its head in the run."""
     stop: Callable[[BaseException], BaseException]
-    fork: bool = False
-    """The invocation starts from an older checkpoint that it names."""
+    fork: str | None = None
+    """The checkpoint that the invocation names to start from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
     try:
         head = yield spec.head
         before = taken.open_run
-        same = before is not None and (spec.kind != "input" or spec.digest == before.digest)
+        forks = spec.fork is not None and spec.fork != head
+        same = before is not None and not forks and (spec.kind != "input" or spec.digest == before.digest)
         if before is not None and same:
             live = _alive(guard, spec, before, taken.lease, resumed=True)
             yield from doubt.recover(guard, before.run_id)
@@ -93,8 +94,8 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
             yield from doubt.recover(guard, before.run_id)
             behind = yield spec.behind
             yield Tx(partial(_abandon, record=before, behind=behind))
-        record = yield from _begin(guard, spec, taken, head)
-        return Opened(_alive(guard, spec, record, taken.lease, resumed=spec.fork), "given")
+        record = yield from _begin(guard, spec, taken, head, forks=forks)
+        return Opened(_alive(guard, spec, record, taken.lease, resumed=forks), "given")
     except BaseException:
         yield from _release(guard, taken.lease)
         raise
@@ -162,13 +163,13 @@ def _resume(guard: Guard, spec: RunSpec, live: LiveRun, head: str | None) -> Pro
     return Opened(live, "stored", guard.codec.loads(stored.value))
 
 
-def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None) -> Program[RunRecord]:
+def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, *, forks: bool) -> Program[RunRecord]:
     try:
-        stored = guard.codec.dumps(spec.input) if spec.thread is not None and spec.kind == "input" else None
+        stored = guard.codec.dumps(spec.input, whole=True) if spec.thread is not None and spec.kind == "input" else None
     except NotStorable:
         stored = None
     run_id = f"run_{uuid.uuid4().hex[:20]}"
-    forked = taken.last if spec.fork else None
+    forked = taken.last if forks else None
     record = RunRecord(
         run_id,
         spec.tenant,

@@ -151,7 +151,7 @@ def _verify(guard: Guard, spec: StepSpec, rule: StepRule, frame: Frame, output: 
 def _commit(guard: Guard, spec: StepSpec, frame: Frame, output: Any, verdict: Verdict | None) -> Program[None]:
     """Append the checkpoint; nothing commits in a held run, and nothing from a superseded entry."""
     try:
-        text = guard.codec.dumps(output) if spec.digest is not None else None
+        text = guard.codec.dumps(output, whole=True) if spec.digest is not None else None
     except NotStorable:
         text = None
     run_id = spec.run.record.run_id

@@ -1,0 +1,53 @@
+"""Ledger and checkpoints in two stores: the checkpoint is never ahead of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from surefoot.contracts.checkpoint import CheckpointStore
+from surefoot.contracts.ledger import Ledger
+from surefoot.contracts.store import Counters, EventLog, Leases, Records, Store, Transaction
+
+__all__ = ["SplitStore"]
+
+
+class SplitStore(Store):
+    """A :class:`~surefoot.Store` made of two: ``ledger`` keeps everything, ``checkpoints`` only the checkpoints.
+
+    A crash between the two commits leaves a ledger without the checkpoint: the step runs again and its calls replay.
+    """
+
+    def __init__(self, ledger: Store, checkpoints: Store) -> None:
+        self.url = f"{ledger.url} + {checkpoints.url}"
+        self._ledger = ledger
+        self._checkpoints = checkpoints
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[Transaction]:
+        """Open both; the ledger, being the inner one, commits first."""
+        with self._checkpoints.transaction(write=write) as kept, self._ledger.transaction(write=write) as tx:
+            yield _Both(tx, kept)
+
+    def owner(self) -> str:
+        """Return the owner id in the ledger's store."""
+        return self._ledger.owner()
+
+    def alive(self, owner: str) -> bool:
+        """Return whether that owner of the ledger's store may still act."""
+        return self._ledger.alive(owner)
+
+    def close(self) -> None:
+        """Close both."""
+        self._ledger.close()
+        self._checkpoints.close()
+
+
+class _Both:
+    def __init__(self, tx: Transaction, kept: Transaction) -> None:
+        self.calls: Ledger = tx.calls
+        self.events: EventLog = tx.events
+        self.leases: Leases = tx.leases
+        self.records: Records = tx.records
+        self.counters: Counters = tx.counters
+        self.checkpoints: CheckpointStore = kept.checkpoints
