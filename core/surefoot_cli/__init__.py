@@ -1,0 +1,1 @@
+"""The command line: ``surefoot NOUN VERB``; one file per noun."""

@@ -1,0 +1,92 @@
+"""``surefoot doctor``: can this installation guard anything?"""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from surefoot import Guard, SurefootError
+from surefoot.plugins import Plugins
+from surefoot_cli.context import Context, as_json, load_object, print_json
+
+__all__ = ["doctor"]
+
+_WAL_RESET_FIXED: Final = (3, 51, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: str
+    """``ok``, ``note`` or ``fail``."""
+    text: str
+
+
+@click.command()
+@click.argument("target", metavar="[MODULE:OBJECT]", required=False)
+@as_json
+@click.pass_obj
+def doctor(context: Context, target: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Check Python, SQLite, plugins and the store; with MODULE:OBJECT, whether that object can be guarded."""
+    findings = [_python(), _sqlite(), *_plugins(), _store(context)]
+    if target is not None:
+        findings.append(_target(target))
+    failed = any(finding.state == "fail" for finding in findings)
+    if as_json:
+        print_json(ok=not failed, findings=[{"check": f.check, "state": f.state, "text": f.text} for f in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{finding.state:5} {finding.check:10} {finding.text}")
+    if failed:
+        raise SystemExit(1)
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", platform.python_version())
+
+
+def _sqlite() -> Finding:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
+        text = f"{version} has the WAL-reset bug (fixed in 3.51.3): with several processes on one store, prefer a newer SQLite"
+        return Finding("sqlite", "note", text)
+    return Finding("sqlite", "ok", version)
+
+
+def _plugins() -> list[Finding]:
+    loaded = Plugins.default()
+    found = [Finding("plugin", "ok", name) for name in loaded.names()]
+    return found + [Finding("plugin", "note", f"{name}: {why}") for name, why in sorted(loaded.skipped.items())]
+
+
+def _store(context: Context) -> Finding:
+    def look() -> str:
+        guard = context.guard()
+        return f"{context.url} opens, {len(guard.runs.list())} runs"
+
+    return _tried("store", look, missing="note")
+
+
+def _target(target: str) -> Finding:
+    def wrap() -> str:
+        guard = Guard("memory://")
+        found = load_object(target)
+        guard.plugins.adapter_for(found).wrap(found, guard)
+        names = guard.unclassified()
+        return f"{target} is guarded; unclassified: {', '.join(names) or 'none'}"
+
+    return _tried("target", wrap)
+
+
+def _tried(check: str, look: Callable[[], str], *, missing: str = "fail") -> Finding:
+    try:
+        return Finding(check, "ok", look())
+    except SurefootError as exc:
+        return Finding(check, missing if exc.code == "not_found" else "fail", str(exc))

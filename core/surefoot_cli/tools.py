@@ -1,0 +1,51 @@
+"""``surefoot tools``: which tools an agent has, and the declarations to fill in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from surefoot import Guard, UsageError
+from surefoot_cli.context import as_json, load_object, print_json
+
+__all__ = ["tools"]
+
+
+@click.group()
+def tools() -> None:
+    """Work on what is declared about tools."""
+
+
+@tools.command()
+@click.argument("target", metavar="MODULE:OBJECT")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the file here; never over an existing one.")
+@as_json
+def init(target: str, output: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Write the declarations of the tools that nobody classified, to fill in."""
+    guard = Guard("memory://")
+    found = load_object(target)
+    guard.plugins.adapter_for(found).wrap(found, guard)
+    names = guard.unclassified()
+    if as_json:
+        print_json(target=target, unclassified=names)
+        return
+    text = _declarations(target, names)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if output.exists():
+        msg = f"{output} exists; give another --output, or move it away"
+        raise UsageError(msg)
+    output.write_text(text)
+    click.echo(f"wrote {output}: {len(names)} tools to classify")
+
+
+def _declarations(target: str, names: list[str]) -> str:
+    lines = "".join(f'    "{name}": ToolRule(effect="unclassified"),\n' for name in names)
+    return (
+        f'"""What the tools of {target} do to the world.\n\n'
+        "read: changes nothing.  idempotent: twice is as good as once.  unsafe: at most once, and the run is held when in doubt\n"
+        '(a probe= settles that without you).  unclassified: at most once, never holds a run.\n"""\n\n'
+        f"from surefoot import ToolRule\n\nTOOLS = {{\n{lines}}}\n\n# graph = surefoot.wrap(graph, tools=TOOLS)\n"
+    )
