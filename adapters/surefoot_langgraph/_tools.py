@@ -79,8 +79,7 @@ def _visible(tool: BaseTool) -> dict[str, Any]:
     schema = tool.tool_call_schema
     if isinstance(schema, dict):
         return {name: spec.get("default", ...) for name, spec in schema.get("properties", {}).items()}
-    fields = getattr(schema, "model_fields", None) or getattr(schema, "__fields__", {})
-    return {name: ... if info.is_required() else getattr(info, "default", ...) for name, info in fields.items()}
+    return {name: ... if info.is_required() else info.default for name, info in schema.model_fields.items()}
 
 
 def final_arguments(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

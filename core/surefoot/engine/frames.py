@@ -67,6 +67,8 @@ class Frame:
     name: str = ""
     attempt: int = 1
     hint: str = ""
+    floor: int = 0
+    """Entries up to this one belong to rejected attempts: what steps committed inside them is not replayed."""
     reentered: bool = False
     """Calls of an earlier entry exist at or below this path."""
     running: int = 0

@@ -53,6 +53,7 @@ class _Past:
     reentered: bool
     attempt: int
     hint: str
+    floor: int
 
 
 def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[Any]:
@@ -65,16 +66,17 @@ def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[A
     if past.memo is not None and past.memo.output is not None:
         yield Tx(lambda unit: unit.emit(spec.run.record.run_id, "step.replayed", step=spec.path))
         return guard.codec.loads(past.memo.output)
-    attempt, hint = past.attempt, past.hint
+    attempt, hint, floor = past.attempt, past.hint, past.floor
     while True:
-        frame = _open(spec, attempt, hint, reentered=past.reentered or attempt > past.attempt)
+        frame = _open(spec, attempt, hint, floor, reentered=past.reentered or attempt > past.attempt)
         output = yield from _attempt(guard, frame, body)
         verdict = yield from _verify(guard, spec, rule, frame, output)
         if verdict is None or verdict.status is VerdictStatus.PASS:
             yield from _commit(guard, spec, frame, output, verdict)
             return output
         retry = rule.retry or guard.retry
-        yield Tx(partial(_rejected, spec=spec, attempt=attempt, verdict=verdict))
+        floor = spec.run.next_entry()
+        yield Tx(partial(_rejected, spec=spec, attempt=attempt, verdict=verdict, floor=floor))
         if attempt >= retry.max_attempts:
             _exhausted(spec, attempt, verdict)
         yield Pause(retry.wait(attempt, random.random()))  # noqa: S311 - jitter, not a secret
@@ -85,18 +87,22 @@ def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[A
 
 def _look(unit: Unit, spec: StepSpec, *, verified: bool) -> _Past:
     run_id = spec.run.record.run_id
-    found = [c for c in unit.checkpoints.at(run_id, spec.path) if c.branch == spec.branch and c.digest == spec.digest]
+    floor = max((frame.floor for frame in spec.parent.chain()), default=0) if spec.parent else 0
+    found = [
+        c for c in unit.checkpoints.at(run_id, spec.path) if c.branch == spec.branch and c.digest == spec.digest and c.entry > floor
+    ]
     record = unit.records.get(_ATTEMPTS, f"{run_id}/{spec.path}") if verified else None
-    state: dict[str, Any] = record.value if record else {"attempt": 1, "hint": ""}
-    return _Past(found[-1] if found else None, unit.calls.touches(spec.run.scope, spec.path), state["attempt"], state["hint"])
+    state: dict[str, Any] = record.value if record else {"attempt": 1, "hint": "", "floor": 0}
+    memo = found[-1] if found else None
+    return _Past(memo, unit.calls.touches(spec.run.scope, spec.path), state["attempt"], state["hint"], state["floor"])
 
 
-def _open(spec: StepSpec, attempt: int, hint: str, *, reentered: bool) -> Frame:
+def _open(spec: StepSpec, attempt: int, hint: str, floor: int, *, reentered: bool) -> Frame:
     """Open an entry. The first task of a shared slot space decides for its siblings."""
     run = spec.run
     if spec.shared and (known := run.shared.get(spec.path)) is not None and known.attempt == attempt:
         return known
-    frame = Frame(run, spec.parent, spec.path, run.next_entry(), spec.name, attempt, hint, reentered)
+    frame = Frame(run, spec.parent, spec.path, run.next_entry(), spec.name, attempt, hint, floor, reentered)
     run.entries[spec.path] = frame.entry
     if spec.shared:
         run.shared[spec.path] = frame
@@ -175,11 +181,11 @@ def _commit(guard: Guard, spec: StepSpec, frame: Frame, output: Any, verdict: Ve
         raise spec.run.stop(held)
 
 
-def _rejected(unit: Unit, spec: StepSpec, attempt: int, verdict: Verdict) -> None:
+def _rejected(unit: Unit, spec: StepSpec, attempt: int, verdict: Verdict, floor: int) -> None:
     run_id = spec.run.record.run_id
     key = f"{run_id}/{spec.path}"
     hint = verdict.hint if verdict.status is VerdictStatus.FAIL else ""
-    unit.records.put(_ATTEMPTS, key, {"attempt": attempt + 1, "hint": hint})
+    unit.records.put(_ATTEMPTS, key, {"attempt": attempt + 1, "hint": hint, "floor": floor})
     unit.emit(
         run_id,
         "step.rejected",

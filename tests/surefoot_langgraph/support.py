@@ -1,0 +1,85 @@
+"""What the LangGraph tests share: effects counted in a file, scripted planners, ordinary small graphs."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+
+__all__ = ["Effects", "ask", "config", "planner", "react"]
+
+
+class Effects:
+    """An append-only file that tools write to and tests count in: what really happened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, *what: Any) -> None:
+        """Append one effect, durably."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(what) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def all(self) -> list[list[Any]]:
+        """Return every effect so far."""
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+
+    def count(self, *what: Any) -> int:
+        """Return how many effects start with ``what``."""
+        return sum(1 for effect in self.all() if effect[: len(what)] == list(what))
+
+    def tool(self, name: str, then: Callable[..., Any] | None = None) -> BaseTool:
+        """Return a tool ``name(amount)`` that has an effect and returns ``"<name> <amount>"``, or what ``then`` does."""
+
+        def body(amount: int = 0) -> Any:
+            self.add(name, amount)
+            return then(amount) if then is not None else f"{name} {amount}"
+
+        body.__doc__ = f"Do {name}."
+        body.__qualname__ = body.__name__ = name
+        return tool(body)
+
+
+def ask(name: str, call_id: str | None = None, **arguments: Any) -> dict[str, Any]:
+    """Return one request as a model would make it, with a fresh id unless one is given."""
+    return {"name": name, "args": arguments, "id": call_id or f"call_{uuid.uuid4().hex[:8]}", "type": "tool_call"}
+
+
+def planner(*replies: Sequence[dict[str, Any]] | Callable[[], Sequence[dict[str, Any]]]) -> Callable[[Any], dict[str, Any]]:
+    """Return a node that asks for the n-th reply's calls when n replies were given before, and then says done."""
+
+    def plan(state: Any) -> dict[str, Any]:
+        given = sum(1 for message in state["messages"] if isinstance(message, AIMessage))
+        if given >= len(replies):
+            return {"messages": [AIMessage("done")]}
+        reply = replies[given]
+        calls = reply() if callable(reply) else [{**call, "id": f"call_{uuid.uuid4().hex[:8]}"} for call in reply]
+        return {"messages": [AIMessage("", tool_calls=list(calls))]}
+
+    return plan
+
+
+def react(plan: Callable[..., Any], tools: Sequence[Any], **options: Any) -> StateGraph[Any, Any, Any, Any]:
+    """Return an agent loop: plan, run the tools, plan again until nothing is asked for."""
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    builder.add_node("agent", plan)
+    builder.add_node("tools", ToolNode(tools, **options))
+    builder.add_edge(START, "agent")
+    builder.add_conditional_edges("agent", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END])
+    builder.add_edge("tools", "agent")
+    return builder
+
+
+def config(thread: str) -> Any:
+    """Return the config that names a thread."""
+    return {"configurable": {"thread_id": thread}}
