@@ -77,7 +77,8 @@ class _Binding:
 
 def _visible(tool: BaseTool) -> dict[str, Any]:
     schema = tool.tool_call_schema
-    if isinstance(schema, dict):
+    if isinstance(schema, dict) or not issubclass(schema, BaseModel):
+        schema = schema if isinstance(schema, dict) else schema.schema()
         return {name: spec.get("default", ...) for name, spec in schema.get("properties", {}).items()}
     return {name: ... if info.is_required() else info.default for name, info in schema.model_fields.items()}
 

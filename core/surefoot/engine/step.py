@@ -100,7 +100,8 @@ def _look(unit: Unit, spec: StepSpec, *, verified: bool) -> _Past:
 def _open(spec: StepSpec, attempt: int, hint: str, floor: int, *, reentered: bool) -> Frame:
     """Open an entry. The first task of a shared slot space decides for its siblings."""
     run = spec.run
-    if spec.shared and (known := run.shared.get(spec.path)) is not None and known.attempt == attempt:
+    known = run.shared.get(spec.path) if spec.shared else None
+    if known is not None and known.attempt == attempt and known.parent is spec.parent:
         return known
     frame = Frame(run, spec.parent, spec.path, run.next_entry(), spec.name, attempt, hint, floor, reentered)
     run.entries[spec.path] = frame.entry
