@@ -1,0 +1,160 @@
+"""Agents killed by SIGKILL and resumed in a new process. Effects are counted in a file that the tools write."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Effects
+
+from surefoot import Guard
+
+CHILD = Path(__file__).parent / "child.py"
+POINTS = ["before intent", "call.claimed", "effect", "call.committed", "step.committed", "after checkpoint"]
+
+
+class Crashed(Exception):
+    """The child ended otherwise than by SIGKILL; carries its last line."""
+
+
+def child(folder: Path, scenario: str, **told: Any) -> subprocess.CompletedProcess[str]:
+    """Run one process of a scenario to its end."""
+    said = json.dumps({"folder": str(folder), "scenario": scenario, **told})
+    return subprocess.run([sys.executable, str(CHILD), said], capture_output=True, text=True, timeout=60, check=False)
+
+
+def killed(folder: Path, scenario: str, **told: Any) -> None:
+    """Run a process that must die of SIGKILL."""
+    done = child(folder, scenario, **told)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+
+
+def resumed(folder: Path, scenario: str, **told: Any) -> list[Any]:
+    """Run a process that must end well; return its messages as (type, content, tool_call_id, asked ids)."""
+    done = child(folder, scenario, **told)
+    assert done.returncode == 0, done.stderr[-2000:]
+    messages: list[Any] = json.loads(done.stdout)
+    return messages
+
+
+def guard(folder: Path) -> Guard:
+    """Return a guard to look into the store."""
+    return Guard(f"sqlite:///{folder}/surefoot.db")
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("effect", ["unclassified", "unsafe"])
+def test_as_03_at_most_one_effect_at_every_kill_point(tmp_path: Path, effect: str, point: str) -> None:
+    """Killed at any point and resumed, the charge happened at most once, and once or the run says that it is in doubt."""
+    told: dict[str, Any] = {"tools": {"charge": effect}}
+    killed(tmp_path, "pay", kill=point, input="go", **told)
+    after = child(tmp_path, "pay", input=None, **told)
+    count = Effects(tmp_path / "effects").count("charge")
+    in_doubt = [c for c in guard(tmp_path).calls.list() if c.state == "in_doubt"]
+    assert count <= 1
+    if point in {"call.claimed", "effect"}:
+        assert len(in_doubt) == 1
+        assert after.returncode == (1 if effect == "unsafe" else 0), after.stderr[-500:]
+        assert ("InDoubt" in after.stderr) == (effect == "unsafe")
+        assert effect == "unsafe" or "Outcome unknown" in after.stdout
+    else:
+        assert after.returncode == 0, after.stderr[-2000:]
+        assert (count, in_doubt) == (1, [])
+
+
+def test_as_03_negative_control_a_bare_graph_charges_twice(tmp_path: Path) -> None:
+    """The same agent without surefoot charges twice: the matrix can fail."""
+    killed(tmp_path, "pay", kill="effect", input="go", bare=True)
+    resumed(tmp_path, "pay", input=None, bare=True)
+    assert Effects(tmp_path / "effects").count("charge") == 2
+
+
+def test_as_03_an_idempotent_tool_runs_again(tmp_path: Path) -> None:
+    """A tool declared idempotent is simply run again after a kill in its body."""
+    told: dict[str, Any] = {"tools": {"charge": "idempotent"}}
+    killed(tmp_path, "pay", kill="effect", input="go", **told)
+    messages = resumed(tmp_path, "pay", input=None, **told)
+    assert [m[1] for m in messages if m[0] == "tool"] == ["charged 5"]
+    assert Effects(tmp_path / "effects").count("charge") == 2
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("again", ["continue", "same input"])
+def test_as_89_resumed_or_sent_again_in_every_durability(tmp_path: Path, durability: str, slow: bool, again: str) -> None:  # noqa: FBT001
+    """Killed after the charge is recorded, then resumed or given the same input, with a planner that answers differently: 1 effect."""
+    if slow and durability != "async":
+        pytest.skip("only async writes race the process")
+    told = {"durability": durability}
+    killed(tmp_path, "pay", kill="step.committed" if durability == "sync" else "after checkpoint", input="go", slow=slow, **told)
+    messages = resumed(tmp_path, "pay", input="go" if again == "same input" else None, **told)
+    assert [m[1] for m in messages if m[0] == "tool"] == ["charged 5"]
+    assert Effects(tmp_path / "effects").count("charge") == 1
+
+
+def test_as_01_a_finished_sibling_is_not_repeated(tmp_path: Path) -> None:
+    """Killed in one of two parallel calls, the other is not run again, and its message is the first result."""
+    killed(tmp_path, "sibling", kill="sibling", input="go", tools={"dies": "idempotent"})
+    messages = resumed(tmp_path, "sibling", input=None, tools={"dies": "idempotent"})
+    assert [m[1] for m in messages if m[0] == "tool"] == ["charged 5", "lived 1"]
+    assert Effects(tmp_path / "effects").count("charge") == 1
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_as_32_history_is_valid_and_true_after_a_kill(tmp_path: Path, mode: bool) -> None:  # noqa: FBT001
+    """After a kill between effect and tool message, every request has exactly one answer right behind it: the true result."""
+    killed(tmp_path, "pay", kill="call.committed", input="go", **{"async": mode})
+    messages = resumed(tmp_path, "pay", input=None, **{"async": mode})
+    asked: list[str] = []
+    for kind, content, answers, asks in messages:
+        if kind == "tool":
+            assert content == "charged 5"
+            asked.remove(answers)
+        else:
+            assert asked == []
+            asked = list(asks)
+    assert asked == []
+    assert Effects(tmp_path / "effects").count("charge") == 1
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("point", ["effect", "call.committed"])
+@pytest.mark.parametrize("scenario", ["loop", "subgraph", "graph_in_tool", "fan_out", "swarm"])
+def test_as_90_as_94_as_96_as_97_each_request_once(tmp_path: Path, scenario: str, point: str, nth: int) -> None:
+    """The same charge asked for twice (a loop, in a sub-graph, in a graph in a tool, in equal branches, on two visits): killed at either, 2 effects."""
+    if point == "call.committed" and nth == 2:
+        pytest.skip("the event does not count")
+    told: dict[str, Any] = {"tools": {"charge": "idempotent"} if point == "effect" else {}}
+    killed(tmp_path, scenario, kill=point, nth=nth, input="go", **told)
+    resumed(tmp_path, scenario, input=None, **told)
+    extra = 1 if point == "effect" else 0  # declared idempotent, so the killed one was run again
+    assert Effects(tmp_path / "effects").count("charge") == 2 + extra
+
+
+@pytest.mark.parametrize("scenario", ["loop", "subgraph", "graph_in_tool", "swarm"])
+def test_as_90_an_unsafe_call_killed_in_its_body_is_not_repeated(tmp_path: Path, scenario: str) -> None:
+    """The second of two equal charges is killed in its body: resumed, it is held, and settled by hand the run completes with 2 effects."""
+    told: dict[str, Any] = {"tools": {"charge": "unsafe"}}
+    killed(tmp_path, scenario, kill="effect", nth=2, input="go", **told)
+    held = child(tmp_path, scenario, input=None, **told)
+    assert "InDoubt" in held.stderr
+    (doubt,) = guard(tmp_path).calls.list(state="in_doubt")
+    guard(tmp_path).calls.settle(doubt.call_id, committed="charged 5", by="maria")
+    resumed(tmp_path, scenario, input=None, **told)
+    assert Effects(tmp_path / "effects").count("charge") == 2
+    assert guard(tmp_path).calls.show(doubt.call_id).settled_by == "maria"
+
+
+def test_as_98_a_doubt_outlives_the_run_that_was_abandoned(tmp_path: Path) -> None:
+    """Killed in the charge, the user says "try again": the model is told that it may have happened, and nothing is charged."""
+    killed(tmp_path, "pay", kill="effect", input="go")
+    messages = resumed(tmp_path, "loop", input="did it work? try again")
+    told = [m[1] for m in messages if m[0] == "tool"]
+    assert told
+    assert all("Outcome unknown" in text for text in told)
+    assert Effects(tmp_path / "effects").count("charge") == 1
