@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import rfc8785
@@ -23,6 +23,7 @@ from surefoot.errors import IntegrityError, NotStorable, UsageError
 
 __all__ = ["Codec"]
 
+T = TypeVar("T")
 _DEPTH: Final = 200
 _SAFE: Final = 2**53 - 1
 
@@ -59,7 +60,7 @@ class Codec:
         Raises :class:`~surefoot.errors.NotStorable` naming the offending part; with ``whole`` a string that would be
         redacted is one: what is given back as the truth is stored as it is or not at all (AS-68).
         """
-        encoded = self._encode(value, "$", _DEPTH)
+        encoded = _on_this_stack(lambda: self._encode(value, "$", _DEPTH))
         text = json.dumps(encoded, separators=(",", ":"), allow_nan=False)
         if self._redact is None:
             return text
@@ -83,9 +84,9 @@ class Codec:
 
         Key order, ``1`` and ``1.0``, ``-0.0`` and ``0``, tuple and list do not matter; ``{1: …}`` and ``{"1": …}`` differ.
         """
-        if _plain(value, _DEPTH):
+        if _on_this_stack(lambda: _plain(value, _DEPTH)):
             return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        return rfc8785.dumps(self._canonical(value, "$", _DEPTH))
+        return _on_this_stack(lambda: rfc8785.dumps(self._canonical(value, "$", _DEPTH)))
 
     def digest(self, value: Any) -> str:
         """Return the SHA-256 (hex) of :meth:`canonical`."""
@@ -99,7 +100,7 @@ class Codec:
 
     def _encode(self, value: Any, path: str, depth: int) -> Any:
         kind = type(value)
-        if value is None or kind is bool or kind is int or (kind is float and math.isfinite(value)):
+        if value is None or kind is bool or (kind is float and math.isfinite(value)) or (kind is int and abs(value) <= _SAFE):
             return value
         if kind is str:
             return value if _text(value) else {"$str": [ord(c) for c in value]}
@@ -181,6 +182,14 @@ def _mapped(data: Any, change: Callable[[str], str]) -> Any:
     return data
 
 
+def _on_this_stack(walk: Callable[[], T]) -> T:
+    """Return what ``walk`` returns; a caller may have left less room than :data:`_DEPTH` levels need."""
+    try:
+        return walk()
+    except RecursionError:
+        raise NotStorable("$", "a value nested deeper than the stack has room for") from None
+
+
 def _text(value: str) -> bool:
     """Return whether a string is valid Unicode (no lone surrogates)."""
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
@@ -194,7 +203,7 @@ def _number(value: float) -> Any:
         if value.is_integer():
             value = int(value)
     if isinstance(value, int) and abs(value) > _SAFE:
-        return {"$int": str(value)}
+        return {"$int": format(value, "x")}
     return value
 
 
@@ -221,6 +230,7 @@ def _delta(data: Any) -> timedelta:
 
 
 _BUILTIN: Final[list[tuple[str, type, Callable[[Any], Any], Callable[[Any], Any]]]] = [
+    ("int", int, lambda v: format(v, "x"), lambda d: int(d, 16)),  # Python refuses to read decimals of over 4,300 digits
     ("float", float, repr, float),
     ("bytes", bytes, lambda v: base64.b64encode(v).decode(), base64.b64decode),
     ("tuple", tuple, list, tuple),

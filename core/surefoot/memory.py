@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from surefoot.contracts.checkpoint import CheckpointStore
 from surefoot.contracts.ledger import Ledger
 from surefoot.contracts.store import Counters, EventLog, Leases, Records, Store, Transaction
 from surefoot.engine.events import chained
-from surefoot.errors import IntegrityError, LeaseLost
+from surefoot.errors import IntegrityError, LeaseLost, UsageError
 from surefoot.types import CallRecord, CallState, Checkpoint, Event, Lease, Record
 
 __all__ = ["MemoryStore"]
 
-_Undo = list[Callable[[], Any]]
-_UNSETTLED = (CallState.INTENT, CallState.IN_DOUBT)
+_MISSING: Final = object()
+_UNSETTLED: Final = frozenset({CallState.INTENT, CallState.IN_DOUBT})
+
+# One lock for all stores of a process, held over a fork: the child never finds a transaction half done.
+_lock = threading.RLock()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class MemoryStore(Store):
@@ -28,23 +33,22 @@ class MemoryStore(Store):
 
     def __init__(self, url: str = "memory://") -> None:
         self.url = url
-        self._lock = threading.RLock()
-        self._undo: _Undo = []
-        self._tables = _Tables(self._undo)
+        self._tables = _Tables(_Journal())
         self._owner = ("", 0)
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Transaction]:
         """Open a transaction (see :meth:`surefoot.Store.transaction`)."""
-        with self._lock:
+        with _lock:
+            journal = self._tables.journal
+            journal.begin(write=write)
             try:
                 yield self._tables
             except BaseException:
-                for step in reversed(self._undo):
-                    step()
+                journal.undo()
                 raise
             finally:
-                self._undo.clear()
+                journal.end()
 
     def owner(self) -> str:
         """Return this process's owner id."""
@@ -60,206 +64,231 @@ class MemoryStore(Store):
         """Do nothing: there is nothing to release."""
 
 
+class _Journal:
+    """What the running transaction changed: the old value of every entry that it set or removed."""
+
+    def __init__(self) -> None:
+        self._open = self._write = False
+        self._old: list[tuple[dict[Any, Any], Any, Any]] = []
+
+    def begin(self, *, write: bool) -> None:
+        if self._open:
+            raise UsageError("transactions do not nest: finish the one that this thread has open, or work in it")
+        self._open, self._write = True, write
+
+    def put(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        self._note(table, key)
+        table[key] = value
+
+    def drop(self, table: dict[Any, Any], key: Any) -> None:
+        self._note(table, key)
+        table.pop(key, None)
+
+    def _note(self, table: dict[Any, Any], key: Any) -> None:
+        if not self._write:
+            raise UsageError("this transaction only reads: open it with write=True")
+        self._old.append((table, key, table.get(key, _MISSING)))
+
+    def undo(self) -> None:
+        for table, key, old in reversed(self._old):
+            if old is _MISSING:
+                table.pop(key, None)
+            else:
+                table[key] = old
+
+    def end(self) -> None:
+        self._old.clear()
+        self._open = False
+
+
 class _Tables:
-    def __init__(self, undo: _Undo) -> None:
-        self.calls = _Calls(undo)
-        self.checkpoints = _Checkpoints(undo)
-        self.events = _Events(undo)
-        self.leases = _Leases(undo)
-        self.records = _Records(undo)
-        self.counters = _Counters(undo)
+    def __init__(self, journal: _Journal) -> None:
+        self.journal = journal
+        self.calls = _Calls(journal)
+        self.checkpoints = _Checkpoints(journal)
+        self.events = _Events(journal)
+        self.leases = _Leases(journal)
+        self.records = _Records(journal)
+        self.counters = _Counters(journal)
 
 
 class _Calls(Ledger):
-    def __init__(self, undo: _Undo) -> None:
-        self._undo = undo
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
         self._rows: dict[str, CallRecord] = {}
-        self._by_run: dict[str, dict[str, None]] = {}
-        self._sticky: dict[tuple[str, str, str, str], dict[str, None]] = {}
-        self._scopes: dict[str, dict[str, dict[str, None]]] = {}
+        self._order: dict[str, int] = {}
+        self._ids: dict[int, str] = {}
+        self._index: dict[tuple[str, ...], dict[str, None]] = {}
 
     def get(self, call_id: str) -> CallRecord | None:
         return self._rows.get(call_id)
 
     def insert(self, record: CallRecord) -> None:
         if record.call_id in self._rows:
-            msg = f"call {record.call_id} is in the ledger already"
-            raise IntegrityError(msg, call_id=record.call_id)
-        self._scopes.setdefault(record.scope, {}).setdefault(record.path, {})[record.call_id] = None
-        self._put(record)
-
-        def undo() -> None:
-            self._drop(record)
-            del self._rows[record.call_id]
-            paths = self._scopes[record.scope]
-            del paths[record.path][record.call_id]
-            if not paths[record.path]:
-                del paths[record.path]
-
-        self._undo.append(undo)
+            raise IntegrityError(f"call {record.call_id} is in the ledger already", call_id=record.call_id)
+        position = len(self._rows)
+        self._journal.put(self._rows, record.call_id, record)
+        self._journal.put(self._order, record.call_id, position)
+        self._journal.put(self._ids, position, record.call_id)
+        for entry in (*_places(record), *_standing(record)):
+            self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
 
     def update(self, record: CallRecord) -> CallRecord:
         old = self._rows.get(record.call_id)
         if old is None or old.version != record.version:
-            msg = f"call {record.call_id} was changed by somebody else"
-            raise LeaseLost(msg, call_id=record.call_id)
+            raise LeaseLost(f"call {record.call_id} was changed by somebody else", call_id=record.call_id)
         new = record.changed(version=record.version + 1)
-        self._drop(old)
-        self._put(new)
-
-        def undo() -> None:
-            self._drop(new)
-            self._put(old)
-
-        self._undo.append(undo)
+        self._journal.put(self._rows, record.call_id, new)
+        before, after = _standing(old), _standing(new)
+        for entry in before - after:
+            self._journal.drop(self._index[entry], record.call_id)
+        for entry in after - before:
+            self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
         return new
 
-    def _put(self, row: CallRecord) -> None:
-        self._rows[row.call_id] = row
-        if row.sticky:
-            self._sticky.setdefault((row.tenant, row.conversation, row.tool, row.args_digest), {})[row.call_id] = None
-        if row.state in _UNSETTLED:
-            self._by_run.setdefault(row.run_id, {})[row.call_id] = None
-
-    def _drop(self, row: CallRecord) -> None:
-        self._sticky.get((row.tenant, row.conversation, row.tool, row.args_digest), {}).pop(row.call_id, None)
-        self._by_run.get(row.run_id, {}).pop(row.call_id, None)
-
-    def _sorted(self, ids: dict[str, None]) -> list[CallRecord]:
-        return sorted((self._rows[i] for i in ids), key=lambda row: row.created)
+    def _indexed(self, *entry: str) -> list[CallRecord]:
+        ids = sorted(self._index.get(entry, ()), key=self._order.__getitem__)
+        return [self._rows[call_id] for call_id in ids]
 
     def sticky(self, tenant: str, conversation: str, tool: str, args_digest: str) -> Sequence[CallRecord]:
-        return self._sorted(self._sticky.get((tenant, conversation, tool, args_digest), {}))
+        return self._indexed("sticky", tenant, conversation, tool, args_digest)
 
     def unsettled(self, run_id: str) -> Sequence[CallRecord]:
-        return self._sorted(self._by_run.get(run_id, {}))
+        return self._indexed("unsettled", run_id)
 
     def under(self, scope: str, path: str, *, tool: str | None = None, before: int | None = None) -> Sequence[CallRecord]:
-        rows = [
-            self._rows[i] for at, ids in self._scopes.get(scope, {}).items() if at == path or at.startswith(path + "/") for i in ids
-        ]
-        kept = [r for r in rows if tool in (None, r.tool) and (before is None or r.touched < before)]
-        return sorted(kept, key=lambda row: row.created)
+        rows = self._indexed("under", scope, path)
+        return [row for row in rows if tool in (None, row.tool) and (before is None or row.touched < before)]
 
     def touches(self, scope: str, path: str) -> bool:
-        paths = self._scopes.get(scope, {})
-        return path in paths or any(at.startswith(path + "/") for at in paths)
+        return bool(self._index.get(("under", scope, path)))
 
     def list(
         self, *, state: CallState | None = None, run_id: str | None = None, after: str | None = None, limit: int = 100
     ) -> Sequence[CallRecord]:
-        rows = list(self._rows.values())
-        if after is not None:
-            rows = rows[[r.call_id for r in rows].index(after) + 1 :] if after in self._rows else []
-        return [r for r in rows if state in (None, r.state) and run_id in (None, r.run_id)][:limit]
+        found: list[CallRecord] = []
+        first = 0 if after is None else self._order.get(after, len(self._ids)) + 1
+        for position in range(first, len(self._ids)):
+            if len(found) >= limit:
+                break
+            row = self._rows[self._ids[position]]
+            if state in (None, row.state) and run_id in (None, row.run_id):
+                found.append(row)
+        return found
+
+
+def _places(row: CallRecord) -> Iterable[tuple[str, ...]]:
+    """Return the index entries for the slot space: the path itself and each one above it."""
+    parts = row.path.split("/")
+    return (("under", row.scope, "/".join(parts[:n])) for n in range(1, len(parts) + 1))
+
+
+def _standing(row: CallRecord) -> frozenset[tuple[str, ...]]:
+    """Return the index entries that a call has because of where it stands now."""
+    entries: set[tuple[str, ...]] = set()
+    if row.sticky:
+        entries.add(("sticky", row.tenant, row.conversation, row.tool, row.args_digest))
+    if row.state in _UNSETTLED:
+        entries.add(("unsettled", row.run_id))
+    return frozenset(entries)
 
 
 class _Checkpoints(CheckpointStore):
-    def __init__(self, undo: _Undo) -> None:
-        self._undo = undo
-        self._runs: dict[str, list[Checkpoint]] = {}
-        self._paths: dict[tuple[str, str], list[Checkpoint]] = {}
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
+        self._runs: dict[str, dict[int, Checkpoint]] = {}
+        self._paths: dict[tuple[str, str], dict[int, Checkpoint]] = {}
 
     def append(self, checkpoint: Checkpoint) -> Checkpoint:
-        run = self._runs.setdefault(checkpoint.run_id, [])
-        at = self._paths.setdefault((checkpoint.run_id, checkpoint.path), [])
+        run = self._runs.setdefault(checkpoint.run_id, {})
         new = replace(checkpoint, seq=len(run) + 1)
-        run.append(new)
-        at.append(new)
-        self._undo.append(lambda: (run.pop(), at.pop()))
+        self._journal.put(run, new.seq, new)
+        self._journal.put(self._paths.setdefault((new.run_id, new.path), {}), new.seq, new)
         return new
 
     def at(self, run_id: str, path: str) -> Sequence[Checkpoint]:
-        return tuple(self._paths.get((run_id, path), ()))
+        return tuple(self._paths.get((run_id, path), {}).values())
 
     def list(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Checkpoint]:
-        return tuple(self._runs.get(run_id, ())[after : after + limit])
+        run = self._runs.get(run_id, {})
+        return [run[seq] for seq in range(after + 1, min(len(run), after + limit) + 1)]
 
 
 class _Events(EventLog):
-    def __init__(self, undo: _Undo) -> None:
-        self._undo = undo
-        self._runs: dict[str, list[Event]] = {}
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
+        self._runs: dict[str, dict[int, Event]] = {}
 
     def append(self, event: Event) -> Event:
-        log = self._runs.setdefault(event.run_id, [])
-        new = chained(event, len(log) + 1, log[-1].link if log else "")
-        log.append(new)
-        self._undo.append(log.pop)
+        log = self._runs.setdefault(event.run_id, {})
+        new = chained(event, len(log) + 1, log[len(log)].link if log else "")
+        self._journal.put(log, new.seq, new)
         return new
 
     def list(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        return tuple(self._runs.get(run_id, ())[after : after + limit])
+        log = self._runs.get(run_id, {})
+        return [log[seq] for seq in range(after + 1, min(len(log), after + limit) + 1)]
 
 
 class _Leases(Leases):
-    def __init__(self, undo: _Undo) -> None:
-        self._undo = undo
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
         self._rows: dict[str, Lease] = {}
 
     def get(self, name: str) -> Lease | None:
         return self._rows.get(name)
 
-    def _set(self, lease: Lease) -> None:
-        old = self._rows.get(lease.name)
-        self._rows[lease.name] = lease
-        self._undo.append(lambda: self._rows.pop(lease.name) if old is None else self._rows.__setitem__(lease.name, old))
-
     def take(self, name: str, owner: str) -> Lease:
         old = self._rows.get(name)
         lease = Lease(name, owner, old.epoch + 1 if old else 1)
-        self._set(lease)
+        self._journal.put(self._rows, name, lease)
         return lease
 
     def release(self, lease: Lease) -> bool:
         old = self._rows.get(lease.name)
         if old is None or (old.owner, old.epoch) != (lease.owner, lease.epoch):
             return False
-        self._set(replace(old, held=False))
+        self._journal.put(self._rows, lease.name, replace(old, held=False))
         return True
 
 
 class _Records(Records):
-    def __init__(self, undo: _Undo) -> None:
-        self._undo = undo
-        self._spaces: dict[str, dict[str, Record]] = {}
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
+        self._spaces: dict[str, dict[str, tuple[str, int]]] = {}
 
     def get(self, namespace: str, key: str) -> Record | None:
-        return self._spaces.get(namespace, {}).get(key)
+        found = self._spaces.get(namespace, {}).get(key)
+        return Record(key, json.loads(found[0]), found[1]) if found else None
 
     def put(self, namespace: str, key: str, value: Any, *, version: int | None = None) -> Record:
         space = self._spaces.setdefault(namespace, {})
-        old = space.get(key)
-        if version is not None and version != (old.version if old else 0):
-            msg = f"{namespace}/{key} was changed by somebody else"
-            raise LeaseLost(msg)
-        space[key] = new = Record(key, value, (old.version if old else 0) + 1)
-        self._undo.append(lambda: space.pop(key) if old is None else space.__setitem__(key, old))
-        return new
+        _, old = space.get(key, ("", 0))
+        if version is not None and version != old:
+            raise LeaseLost(f"{namespace}/{key} was changed by somebody else")
+        self._journal.put(space, key, (json.dumps(value), old + 1))  # text, so that nobody can change it from outside
+        return Record(key, value, old + 1)
 
     def delete(self, namespace: str, key: str) -> None:
-        space = self._spaces.get(namespace, {})
-        if (old := space.pop(key, None)) is not None:
-            self._undo.append(lambda: space.__setitem__(key, old))
+        self._journal.drop(self._spaces.get(namespace, {}), key)
 
     def list(self, namespace: str, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> Sequence[Record]:
         space = self._spaces.get(namespace, {})
-        keys = sorted(k for k in space if k.startswith(prefix) and (after is None or k > after))
-        return [space[k] for k in keys[:limit]]
+        keys = sorted(key for key in space if key.startswith(prefix) and (after is None or key > after))
+        return [Record(key, json.loads(space[key][0]), space[key][1]) for key in keys[:limit]]
 
 
 class _Counters(Counters):
-    def __init__(self, undo: _Undo) -> None:
-        self._undo = undo
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
         self._values: dict[str, int] = {}
 
     def value(self, name: str) -> int:
         return self._values.get(name, 0)
 
     def reserve(self, name: str, amount: int, limit: int | None) -> bool:
-        old = self._values.get(name, 0)
-        if limit is not None and old + amount > limit:
+        value = self.value(name) + amount
+        if limit is not None and value > limit:
             return False
-        self._values[name] = old + amount
-        self._undo.append(lambda: self._values.__setitem__(name, old))
+        self._journal.put(self._values, name, value)
         return True

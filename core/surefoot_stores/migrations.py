@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
 from typing import Final
 
-__all__ = ["MIGRATIONS"]
+from surefoot.errors import StoreUnavailable
+
+__all__ = ["MIGRATIONS", "migrate"]
 
 MIGRATIONS: Final[list[list[str]]] = [
     [
         """CREATE TABLE calls (
-            call_id TEXT PRIMARY KEY, key TEXT NOT NULL, tenant TEXT NOT NULL, conversation TEXT NOT NULL,
+            ordinal INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, key TEXT NOT NULL, tenant TEXT NOT NULL, conversation TEXT NOT NULL,
             run_id TEXT NOT NULL, scope TEXT NOT NULL, path TEXT NOT NULL, tool TEXT NOT NULL, args_digest TEXT NOT NULL,
             arguments TEXT, effect TEXT NOT NULL, state TEXT NOT NULL, entry INTEGER NOT NULL, touched INTEGER NOT NULL,
             owner TEXT NOT NULL, version INTEGER NOT NULL, sticky INTEGER NOT NULL, entered INTEGER NOT NULL, value TEXT,
@@ -34,5 +38,30 @@ MIGRATIONS: Final[list[list[str]]] = [
             namespace TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, version INTEGER NOT NULL,
             PRIMARY KEY (namespace, key)) STRICT, WITHOUT ROWID""",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        "PRAGMA user_version = 1",
     ],
 ]
+
+
+def migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema up to date, one transaction a step. Another process may do the same at the same time.
+
+    Raises :class:`~surefoot.StoreUnavailable` when the file was written by a newer surefoot; it is not touched then.
+    """
+    while (version := _version(db)) != len(MIGRATIONS):
+        if version > len(MIGRATIONS):
+            raise StoreUnavailable(f"the store {path} was written by a newer surefoot (schema {version}); upgrade surefoot to open it")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(db) == version:
+                for statement in MIGRATIONS[version]:
+                    db.execute(statement)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

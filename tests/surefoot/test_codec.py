@@ -72,6 +72,7 @@ def test_what_is_stored_comes_back_exactly(value: Any) -> None:
         float("inf"),
         -0.0,
         10**40,
+        [-(10**5000)],
         "\ud800",
         datetime(2026, 1, 2, tzinfo=UTC),
         date(2026, 1, 2),
@@ -184,3 +185,31 @@ def test_plain_values_are_stored_as_themselves() -> None:
     """An ordinary JSON value is its own stored form, so that the database can be read with any tool."""
     value = {"order": "7", "lines": [{"sku": "a", "n": 2}], "paid": True}
     assert json.loads(codec.dumps(value)) == value
+
+
+def test_a_digest_takes_any_integer() -> None:
+    """An integer with more digits than Python likes to print has a digest."""
+    assert codec.digest({"n": 10**5000}) != codec.digest({"n": 10**5000 + 1})
+
+
+def test_a_deep_value_on_a_deep_stack_is_not_storable() -> None:
+    """When the caller has used up the stack, a deep value is NotStorable, never a RecursionError."""
+    value: list[Any] = []
+    for _ in range(150):
+        value = [value]
+
+    def deep(levels: int) -> list[str]:
+        if levels:
+            return deep(levels - 1)
+        seen = []
+        for use in (codec.dumps, codec.digest):
+            try:
+                use(value)
+            except NotStorable:
+                seen.append("refused")
+        return seen
+
+    frame, depth = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+    assert deep(sys.getrecursionlimit() - depth - 100) == ["refused", "refused"]

@@ -1,4 +1,4 @@
-"""An agent in a process of its own, killed at a named point: ``python child.py '{"folder": …, "scenario": …, "kill": …}'``."""
+"""Agents for processes of their own, killed at a named point: what :mod:`zygote` forks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import threading
 import uuid
 from pathlib import Path
@@ -40,7 +39,8 @@ class Child:
         self.effects = Effects(self.folder / "effects")
         self.kill = told.get("kill")
         self.first = bool(self.kill)
-        self._slow = threading.Event()
+        self.charged = threading.Event()
+        """Set when a charge is recorded."""
         self.guard = Guard(
             f"sqlite:///{self.folder}/surefoot.db",
             tools={name: ToolRule(effect=effect) for name, effect in told.get("tools", {}).items()},
@@ -49,7 +49,9 @@ class Child:
         )
 
     def _event(self, event: Event) -> None:
-        """Die right after something became durable."""
+        """Die right after something became durable, if told so."""
+        if event.type == "call.committed" and event.data["tool"] == "charge":
+            self.charged.set()
         if self.kill == event.type and event.data.get("tool", "charge") == "charge":
             die()
 
@@ -148,9 +150,8 @@ def sibling(child: Child) -> Any:
     @tool
     def dies(amount: int) -> str:
         """Die the first time."""
-        while not child.effects.count("charge"):
-            threading.Event().wait(0.002)
         if child.kill == "sibling":
+            child.charged.wait(20)
             die()
         return f"lived {amount}"
 
@@ -195,7 +196,6 @@ def fan_out(child: Child) -> Any:
 
 def swarm(child: Child) -> Any:
     """A → B → A by hand-off; A charges on both visits."""
-    visits = {"messages": 0}
 
     def a(state: Any) -> Any:
         seen = sum(1 for m in state["messages"] if m.content == "from a")
@@ -208,7 +208,6 @@ def swarm(child: Child) -> Any:
     def b(_state: Any) -> Any:
         return Command(graph=Command.PARENT, goto="a", update={"messages": [AIMessage("from b")]})
 
-    _ = visits
     agent_a = react(lambda state: leave(state) if getattr(state["messages"][-1], "tool_call_id", None) else a(state), [child.tool()])
     agent_b: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
     agent_b.add_node("b", b)
@@ -220,14 +219,11 @@ def swarm(child: Child) -> Any:
     return builder
 
 
-def main() -> None:
+def main(told: dict[str, Any]) -> None:
     """Run one process of a scenario and print what the graph returned."""
-    child = Child(json.loads(sys.argv[1]))
+    child = Child(told)
     builder = globals()[child.told["scenario"]](child)
     given = None if child.told.get("input") is None else {"messages": [HumanMessage(child.told["input"])]}
     result = child.run(builder, given)
     print(json.dumps([[m.type, m.content, getattr(m, "tool_call_id", None), [c["id"] for c in getattr(m, "tool_calls", [])]] for m in result["messages"]]))
 
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from surefoot import CallRecord, CallState, Checkpoint, Effect, Event, IntegrityError, LeaseLost, Store
+from surefoot import CallRecord, CallState, Checkpoint, Effect, Event, IntegrityError, LeaseLost, Store, UsageError
+from surefoot.contracts import Transaction
 from surefoot.engine.events import verify
 from surefoot.memory import MemoryStore
 from surefoot_stores import SqliteStore
@@ -38,7 +39,16 @@ def row(number: int, **changes: Any) -> CallRecord:
 def test_a_call_comes_back_as_it_was_written(store: Store) -> None:
     """Every field of a row survives insert and update, and the update counts the version up."""
     record = row(
-        1, sticky=True, entered=False, value='"v"', error="{}", reason="why", settled_by="probe", alias="id", occurrence="2@x", interrupts=(0, -1)
+        1,
+        sticky=True,
+        entered=False,
+        value='"v"',
+        error="{}",
+        reason="why",
+        settled_by="probe",
+        alias="id",
+        occurrence="2@x",
+        interrupts=(0, -1),
     )
     with store.transaction() as tx:
         tx.calls.insert(record)
@@ -241,3 +251,116 @@ def test_an_owner_is_alive_in_its_own_process(store: Store) -> None:
     assert store.owner() == store.owner()
     assert store.alive(store.owner())
     assert str(os.getpid()) in store.owner()
+
+
+def test_calls_are_in_the_order_of_their_creation_whatever_the_clock_says(store: Store) -> None:
+    """A clock that is set back, or a call that came and went, does not change which call is the oldest (I10)."""
+    with store.transaction() as tx:
+        tx.calls.insert(row(1, created=5.0, sticky=True))
+        tx.calls.insert(row(2, created=4.0, sticky=True))
+        left = tx.calls.update(row(1, created=5.0, sticky=False, state=CallState.COMMITTED))
+        tx.calls.update(left.changed(sticky=True, state=CallState.IN_DOUBT))
+        for found in (tx.calls.sticky("acme", "thread", "pay", "digest"), tx.calls.unsettled("run"), tx.calls.under("scope", "a#1")):
+            assert [r.call_id for r in found] == ["call_1", "call_2"]
+
+
+def test_transactions_do_not_nest(store: Store) -> None:
+    """A second transaction in the same thread is refused, and the first is still undone when it raises."""
+
+    def work(tx: Transaction) -> None:
+        tx.counters.reserve("c", 1, None)
+        with pytest.raises(UsageError):
+            store.run(lambda inner: inner.counters.value("c"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.run(work)
+    assert store.run(lambda tx: tx.counters.value("c"), write=False) == 0
+
+
+def test_a_reading_transaction_cannot_write(store: Store) -> None:
+    """Writing in a transaction opened with ``write=False`` is refused."""
+    with pytest.raises(UsageError):
+        store.run(lambda tx: tx.counters.reserve("c", 1, None), write=False)
+    assert store.run(lambda tx: tx.counters.value("c")) == 0
+
+
+def test_an_error_of_the_work_itself_is_passed_on(store: Store) -> None:
+    """An OSError that the work raises is not taken for a failure of the store."""
+
+    def work(tx: Transaction) -> None:
+        raise ConnectionResetError("not the store's")
+
+    with pytest.raises(ConnectionResetError):
+        store.run(work)
+
+
+def test_other_threads_see_nothing_of_an_open_transaction(store: Store) -> None:
+    """A reader in another thread waits for the writer, and sees nothing of what that one took back."""
+    started = threading.Event()
+    seen: list[int] = []
+
+    def read() -> None:
+        started.set()
+        seen.append(store.run(lambda tx: tx.counters.value("c"), write=False))
+
+    reader = threading.Thread(target=read)
+
+    def work(tx: Transaction) -> None:
+        tx.counters.reserve("c", 1, None)
+        reader.start()
+        started.wait()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.run(work)
+    reader.join()
+    assert seen == [0]
+
+
+def test_a_stored_value_is_nobodys_to_change(store: Store) -> None:
+    """Changing what was put, or what was got, does not change what is stored."""
+    value = {"calls": ["a"]}
+    store.run(lambda tx: tx.records.put("n", "k", value))
+    value["calls"].append("b")
+    got = store.run(lambda tx: tx.records.get("n", "k"))
+    assert got is not None
+    got.value["calls"].append("c")
+    again = store.run(lambda tx: tx.records.get("n", "k"))
+    assert again is not None
+    assert again.value == {"calls": ["a"]}
+
+
+@pytest.mark.parametrize("prefix", HOSTILE)
+def test_i25_a_prefix_is_only_a_prefix(store: Store, prefix: str) -> None:
+    """Listing by prefix finds the keys that start with it, whatever characters it has."""
+    keys = sorted([f"{prefix}/1", f"{prefix}/2", f"x{prefix}/3"])
+    with store.transaction() as tx:
+        for key in keys:
+            tx.records.put("n", key, None)
+        assert [r.key for r in tx.records.list("n", prefix=f"{prefix}/")] == [key for key in keys if key.startswith(f"{prefix}/")]
+
+
+def test_i21_a_whole_number_as_time_keeps_the_chain(store: Store) -> None:
+    """An event whose time was given as an int, or whose schema is not 1, verifies when it is read back."""
+    with store.transaction() as tx:
+        tx.events.append(Event("run", "t", 1, schema=2))
+        events = tx.events.list("run")
+    assert [event.schema for event in events] == [2]
+    assert verify(events) is None
+
+
+def test_a_reason_may_quote_what_is_not_unicode(store: Store) -> None:
+    """A reason with a file name that is not Unicode is stored in a readable form, so that no outcome is lost to it."""
+    reason = f"FileNotFoundError: {os.fsdecode(bytes([0x63, 0xE9]))}"
+    with store.transaction() as tx:
+        tx.calls.insert(row(1))
+        tx.calls.update(row(1, reason=reason))
+        stored = tx.calls.get("call_1")
+    assert stored is not None
+    assert stored.reason.startswith("FileNotFoundError: c")
+
+
+def test_an_owner_that_never_was_is_not_alive(store: Store) -> None:
+    """An id that no process of the store can have is nobody's."""
+    assert [store.alive(owner) for owner in ("", "somebody", "host:1:²", f"host:1:{2**70}")] == [False] * 4

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from surefoot import StoreUnavailable
-from surefoot_stores import SqliteStore
+from surefoot import StoreUnavailable, UsageError
+from surefoot_stores import SqliteStore, tables
 from surefoot_stores.migrations import MIGRATIONS
 
 CHILD = """
 import sys
-from surefoot_stores import SqliteStore
+from surefoot_stores import SqliteStore, tables
 store = SqliteStore(sys.argv[1])
 print(store.owner(), flush=True)
 number = 0
@@ -137,3 +137,148 @@ def test_a_closed_store_opens_again(tmp_path: Path) -> None:
     store.close()
     store.close()
     assert store.run(lambda tx: tx.records.get("n", "k"), write=False) is not None
+
+
+def test_as_92_what_a_forked_child_writes_outlives_its_parent(tmp_path: Path) -> None:
+    """A child forked from a process with the store open keeps every commit, also when the parent closes it in between."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    store.run(lambda tx: tx.records.put("n", "parent", 0))
+    to_parent, from_child = os.pipe()
+    to_child, from_parent = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        store.run(lambda tx: tx.records.put("n", "child 1", 1))
+        os.write(from_child, b".")
+        os.read(to_child, 1)
+        store.run(lambda tx: tx.records.put("n", "child 2", 2))
+        os._exit(0)
+    os.read(to_parent, 1)
+    store.close()
+    os.write(from_parent, b".")
+    assert os.waitpid(pid, 0)[1] == 0
+    for end in (to_parent, from_child, to_child, from_parent):
+        os.close(end)
+    db = sqlite3.connect(tmp_path / "s.db")
+    assert [key for (key,) in db.execute("SELECT key FROM records ORDER BY key")] == ["child 1", "child 2", "parent"]
+    db.close()
+
+
+def test_as_92_a_fork_inside_a_transaction_leaves_it_to_the_parent(tmp_path: Path) -> None:
+    """The child of a fork inside a transaction cannot commit it nor use the store; the parent commits it."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    pid = -1
+    refused = 0
+    try:
+        with store.transaction() as tx:
+            tx.counters.reserve("c", 1, None)
+            pid = os.fork()
+    except StoreUnavailable:
+        refused += 1
+    if pid == 0:
+        try:
+            store.run(lambda tx: tx.counters.value("c"))
+        except StoreUnavailable:
+            refused += 1
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+    assert store.run(lambda tx: tx.counters.value("c"), write=False) == 1
+
+
+OPENER = """
+import sys
+from surefoot_stores import SqliteStore
+print("ready", flush=True)
+sys.stdin.read()
+for number in range(20):
+    SqliteStore(sys.argv[1]).run(lambda tx: tx.counters.reserve("c", 1, None))
+"""
+
+
+def test_i6_processes_open_and_write_one_new_store_at_once(tmp_path: Path) -> None:
+    """Processes that create a store at the same moment all get it, and none of their writes is lost."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    start = [sys.executable, "-c", OPENER, url]
+    processes = [
+        subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert [process.communicate()[1] for process in processes] == [""] * 4
+    assert SqliteStore(url).run(lambda tx: tx.counters.value("c"), write=False) == 80
+
+
+PROBER = """
+import sys
+from surefoot_stores import SqliteStore
+store = SqliteStore(sys.argv[1])
+store.owner()
+print("ready", flush=True)
+sys.stdin.read()
+print(sum(store.alive(sys.argv[2]) for _ in range(20_000)))
+"""
+
+
+def test_as_93_asking_for_a_dead_owner_does_not_make_it_look_alive(tmp_path: Path) -> None:
+    """Two processes that ask about a dead owner at the same time are both told that it is dead."""
+    start = [sys.executable, "-c", PROBER, f"sqlite:///{tmp_path}/s.db", "host:1:12345"]
+    processes = [subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert [process.communicate()[0].strip() for process in processes] == ["0", "0"]
+
+
+def test_a_directory_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    """An unprivileged process that may not write the folder gets StoreUnavailable, which names the path."""
+    tmp_path.chmod(0o555)
+    pid = os.fork()
+    if pid == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            SqliteStore(f"sqlite:///{tmp_path}/s.db").run(lambda tx: tx.counters.value("c"))
+        except StoreUnavailable as exc:
+            os._exit(0 if f"{tmp_path}" in str(exc) else 2)
+        os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    tmp_path.chmod(0o755)
+    assert status == 0
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:", "sqlite://x.db", "x.db"])
+def test_a_url_without_a_file_is_refused(url: str) -> None:
+    """A URL that names no file is refused at once; nothing in memory is passed off as durable."""
+    with pytest.raises(UsageError):
+        SqliteStore(url)
+
+
+def test_what_sqlite_cannot_keep_is_refused(tmp_path: Path) -> None:
+    """A lone surrogate in a name and an integer of more than 64 bits raise UsageError, and nothing is written."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    with pytest.raises(UsageError):
+        store.run(lambda tx: tx.leases.take("\ud800", "me"))
+    with pytest.raises(UsageError):
+        store.run(lambda tx: tx.counters.reserve("c", 2**63, None))
+    assert store.run(lambda tx: tx.counters.value("c")) == 0
+
+
+def test_looking_below_a_path_uses_the_whole_index(tmp_path: Path) -> None:
+    """What is asked for every call searches an index by scope and path, so that its cost does not grow with the run."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    store.run(lambda tx: None)
+    db = sqlite3.connect(tmp_path / "s.db")
+    for query, count in ((tables._TOUCHES, 4), (tables._UNDER, 6)):
+        plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", [None] * count))
+        assert "calls_path (scope=? AND path=?)" in plan
+        assert "calls_path (scope=? AND path>? AND path<?)" in plan
+        assert "SCAN calls" not in plan
+    db.close()

@@ -33,6 +33,7 @@ def chained(event: Event, seq: int, previous: str) -> Event:
         seq,
         event.monotonic or time.monotonic(),
         secrets.token_hex(8),
+        schema=event.schema,
     )
     object.__setattr__(done, "link", link(previous, done))  # the one field that depends on all the others
     return done
@@ -40,7 +41,8 @@ def chained(event: Event, seq: int, previous: str) -> Event:
 
 def link(previous: str, event: Event) -> str:
     """Return the SHA-256 (hex) that chains ``event`` to the link before it (``""`` for the first)."""
-    envelope = [previous, event.run_id, event.seq, event.type, event.at, event.monotonic, event.step, event.call_id, event.schema]
+    at, monotonic = float(event.at), float(event.monotonic)  # a database gives 1 back as 1.0
+    envelope = [previous, event.run_id, event.seq, event.type, at, monotonic, event.step, event.call_id, event.schema]
     return hashlib.sha256(_encode([*envelope, payload_digest(event.salt, event.data)]).encode()).hexdigest()
 
 
