@@ -10,7 +10,9 @@ nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 EXTRAS = {name: Requirement(requires[0]) for name, requires in PROJECT["optional-dependencies"].items()}
-FRAMEWORKS = sorted(name for name, package in PROJECT["entry-points"]["surefoot"].items() if name in EXTRAS and package == f"surefoot_{name}")
+FRAMEWORKS = sorted(
+    name for name, package in PROJECT["entry-points"]["surefoot"].items() if name in EXTRAS and package == f"surefoot_{name}"
+)
 
 
 @nox.session

@@ -126,7 +126,8 @@ def test_kernel_is_small() -> None:
 
 def test_code_lines_counts_code_only() -> None:
     """Blank lines, comments and docstrings are not code; every line of a long string value is."""
-    source = '"""Module."""\n\n# why\nA = """x\ny"""  # here\n\n\nclass B:\n    """Doc.\n\n    More.\n    """\n\n    c: int = 1\n    """Field."""\n'
+    source = '"""Module."""\n\n# why\nA = """x\ny"""  # here\n\n\nclass B:\n    """Doc.\n\n    More.\n    """\n\n'
+    source += '    c: int = 1\n    """Field."""\n'
     assert code_lines(source) == 4
 
 

@@ -37,8 +37,7 @@ def guarded(graph: Pregel[Any, Any, Any, Any], guard: Guard) -> Any:
     known = getattr(type(graph), "surefoot_binding", None)
     if known is not None:
         if known.guard is not guard:
-            msg = f"graph {graph.get_name()!r} is guarded by another guard already; wrap it once, or give guard="
-            raise UsageError(msg)
+            raise UsageError(f"graph {graph.get_name()!r} is guarded by another guard already; wrap it once, or give guard=")
         return graph
     _convert.register(guard.codec)
     guard.control_flow(GraphBubbleUp)
@@ -80,10 +79,10 @@ def _class(kind: type[Any], binding: _Binding) -> type[Any]:
     def astream(self: Any, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         return _astream(binding.guard, self, kind.astream, input, config, kwargs)
 
-    def get_graph(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def get_graph(_self: Any, *args: Any, **kwargs: Any) -> Any:
         return binding.original.get_graph(*args, **kwargs)
 
-    async def aget_graph(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def aget_graph(_self: Any, *args: Any, **kwargs: Any) -> Any:
         return await binding.original.aget_graph(*args, **kwargs)
 
     namespace = {
@@ -264,8 +263,7 @@ class _Door:
         kind = "continue" if value is None else "resume" if resumes else "input"
         thread = self._thread()
         if thread is None and self._guard.strict:
-            msg = "strict=True needs a name for the run: give a thread_id, or use 'with surefoot.run(name):'"
-            raise UsageError(msg)
+            raise UsageError("strict=True needs a name for the run: give a thread_id, or use 'with surefoot.run(name):'")
         head = self._head()
         return RunSpec(
             "langgraph",

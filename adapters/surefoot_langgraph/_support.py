@@ -21,12 +21,10 @@ def check() -> None:
     try:
         version = importlib.metadata.version(_PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        msg = f"langgraph is not installed; run: pip install 'surefoot[{_PACKAGE}]'"
-        raise AdapterUnavailable(msg) from None
+        raise AdapterUnavailable(f"langgraph is not installed; run: pip install 'surefoot[{_PACKAGE}]'") from None
     if _numbers(version) < floor:
         wanted = ".".join(map(str, floor))
-        msg = f"langgraph {version} is too old to be guarded; run: pip install 'langgraph>={wanted}'"
-        raise AdapterUnavailable(msg)
+        raise AdapterUnavailable(f"langgraph {version} is too old to be guarded; run: pip install 'langgraph>={wanted}'")
 
 
 def _floor() -> tuple[int, ...]:

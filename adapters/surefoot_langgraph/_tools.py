@@ -55,8 +55,7 @@ def guarded(tool: BaseTool, guard: Guard) -> BaseTool:
     binding = getattr(type(tool), "surefoot_binding", None)
     if binding is not None:
         if binding.guard is not guard:
-            msg = f"tool {tool.name!r} is guarded by another guard already; wrap everything with one guard"
-            raise UsageError(msg)
+            raise UsageError(f"tool {tool.name!r} is guarded by another guard already; wrap everything with one guard")
         return tool
     body = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
     where = body or type(tool)
@@ -112,7 +111,7 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
 
     @functools.wraps(coro)
     async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        if coro is BaseTool._arun or (hasattr(self, "coroutine") and self.coroutine is None):  # noqa: SLF001
+        if coro is BaseTool._arun or (hasattr(self, "coroutine") and self.coroutine is None):  # noqa: SLF001 - as above
             return await coro(self, *args, **kwargs)  # it calls _run in a thread, which makes the claim there
         entered = _take()
         if entered is None:
@@ -175,9 +174,7 @@ def _take() -> _Entered | None:
     return entered
 
 
-def _request(
-    tool: BaseTool, binding: _Binding, entered: _Entered, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Frame, Request]:
+def _request(tool: BaseTool, binding: _Binding, entered: _Entered, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Frame, Request]:
     frame = innermost(here())
     if frame is None:
         msg = f"the guarded tool {tool.name!r} was called outside a wrapped graph; call it from a node, or use the original tool"

@@ -51,11 +51,19 @@ def wrap(
     if guard is None:
         spec = str(policy) if isinstance(policy, Path) else policy
         guard = Guard(
-            store, tools=tools, reads=reads, steps=steps, retry=retry, budget=budget, policy=spec, on_event=on_event, wait=wait, strict=strict
+            store,
+            tools=tools,
+            reads=reads,
+            steps=steps,
+            retry=retry,
+            budget=budget,
+            policy=spec,
+            on_event=on_event,
+            wait=wait,
+            strict=strict,
         )
     elif tools or reads or steps or store is not None or retry or budget or policy:
-        msg = "give either guard= or the options that make one, not both"
-        raise UsageError(msg)
+        raise UsageError("give either guard= or the options that make one, not both")
     wrapped: T = guard.plugins.adapter_for(target).wrap(target, guard)
     return wrapped
 
@@ -68,7 +76,10 @@ def tool(
     probe: Probe | None = None,
     not_committed: tuple[type[BaseException], ...] = (),
 ) -> Callable[[T], T]:
-    """Declare what a tool does; the keywords are those of :class:`~surefoot.ToolRule`. Works below a framework's own decorator and above it."""
+    """Declare what a tool does; the keywords are those of :class:`~surefoot.ToolRule`.
+
+    Works below a framework's own decorator and above it.
+    """
     rule = ToolRule(effect, key, scope, probe, not_committed)
 
     def mark(target: T) -> T:
@@ -93,7 +104,7 @@ class RunName:
     tenant: str = "default"
 
 
-_named: ContextVar[RunName] = ContextVar("surefoot_named", default=RunName())
+_named: ContextVar[RunName] = ContextVar("surefoot_named", default=RunName())  # noqa: B039 - frozen
 
 
 @contextmanager

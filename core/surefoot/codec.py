@@ -49,8 +49,7 @@ class Codec:
         :class:`~surefoot.UsageError` when another type has the tag.
         """
         if tag in self._load and self._dump.get(kind, ("",))[0] != tag:
-            msg = f"the codec tag {tag!r} is taken; choose another one for {kind.__name__}"
-            raise UsageError(msg)
+            raise UsageError(f"the codec tag {tag!r} is taken; choose another one for {kind.__name__}")
         self._dump[kind] = (tag, dump)
         self._load[tag] = load
 
@@ -76,8 +75,7 @@ class Codec:
         except IntegrityError:
             raise
         except Exception as exc:  # a loader may raise anything; damaged is damaged
-            msg = f"a stored value is damaged ({type(exc).__name__}); run 'surefoot calls show' on its call"
-            raise IntegrityError(msg) from exc
+            raise IntegrityError(f"a stored value is damaged ({type(exc).__name__}); run 'surefoot calls show' on its call") from exc
 
     def canonical(self, value: Any) -> bytes:
         """Return canonical bytes (RFC 8785 of a tagged form): equal for equal meaning, whatever the spelling.
@@ -140,8 +138,7 @@ class Codec:
             return "".join(map(chr, body))
         load = self._load.get(tag)
         if load is None:
-            msg = f"a stored value has the unknown tag {tag!r}; install the plugin that wrote it"
-            raise IntegrityError(msg)
+            raise IntegrityError(f"a stored value has the unknown tag {tag!r}; install the plugin that wrote it")
         return load(self._decode(body))
 
     def _canonical(self, value: Any, path: str, depth: int) -> Any:

@@ -7,10 +7,7 @@
     ├── KeyConflict            one business key, two different requests
     ├── InFlight               the same call or thread is busy elsewhere
     ├── Denied                 a gate said no
-    │   ├── ApprovalPending    a person has not decided yet
-    │   ├── ApprovalMismatch   what would run is not what was approved
-    │   ├── BudgetExceeded     the limit is used up
-    │   └── BreakerOpen        the dependency is failing
+    │   └── BudgetExceeded     the limit is used up
     ├── VerificationFailed     no attempt of a step passed its verifier
     ├── LeaseLost              a newer entry of this run or step has taken over
     ├── StoreUnavailable       the ledger cannot be read or written
@@ -27,9 +24,6 @@ from typing import ClassVar
 
 __all__ = [
     "AdapterUnavailable",
-    "ApprovalMismatch",
-    "ApprovalPending",
-    "BreakerOpen",
     "BudgetExceeded",
     "Denied",
     "InDoubt",
@@ -94,30 +88,11 @@ class Denied(SurefootError):
     exit_code = 4
 
 
-class ApprovalPending(Denied):
-    """The call waits for a person's decision."""
-
-    code = "approval_pending"
-    exit_code = 5
-
-
-class ApprovalMismatch(Denied):
-    """What would run differs from what was approved; the message names both digests (AS-07)."""
-
-    code = "approval_mismatch"
-
-
 class BudgetExceeded(Denied):
     """The call would exceed a limit; nothing ran (AS-34, I12)."""
 
     code = "budget_exceeded"
     exit_code = 11
-
-
-class BreakerOpen(Denied):
-    """The dependency's circuit breaker is open."""
-
-    code = "breaker_open"
 
 
 class VerificationFailed(SurefootError):

@@ -102,5 +102,3 @@ def surefoot_cli(group: Any) -> None:
 
     :param group: the ``click.Group`` of ``surefoot``; call ``group.add_command``.
     """
-
-

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pluggy
 
@@ -122,16 +122,14 @@ class Plugins:
         url = store or os.environ.get("SUREFOOT_STORE")
         if url is None:
             if strict:
-                msg = "strict=True needs a store: give store=, or set SUREFOOT_STORE"
-                raise UsageError(msg)
+                raise UsageError("strict=True needs a store: give store=, or set SUREFOOT_STORE")
             url = _development_store()
         key = f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}" if url.startswith("sqlite:///") else url
         with self._lock:
             if key not in self._stores:
                 made = self._pm.hook.surefoot_store(url=key)
                 if made is None:
-                    msg = f"no plugin opens the store {url!r}; use sqlite:///path, memory://, or install the plugin for it"
-                    raise UsageError(msg)
+                    raise UsageError(f"no plugin opens the store {url!r}; use sqlite:///path, memory://, or install the plugin for it")
                 if url.startswith("memory://"):
                     return made  # type: ignore[no-any-return]
                 self._stores[key] = made
@@ -139,19 +137,11 @@ class Plugins:
 
     def verifier(self, spec: str) -> Verifier:
         """Return the verifier for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
-        made = self._pm.hook.surefoot_verifier(spec=spec)
-        if made is None:
-            msg = f"no plugin makes a verifier for {spec!r}; 'surefoot plugins list' shows what is installed"
-            raise UsageError(msg)
-        return made  # type: ignore[no-any-return]
+        return _known(self._pm.hook.surefoot_verifier(spec=spec), "makes a verifier for", spec)
 
     def policy(self, spec: str) -> Policy:
         """Return the policy for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
-        made = self._pm.hook.surefoot_policy(spec=spec)
-        if made is None:
-            msg = f"no plugin reads the policy {spec!r}; 'surefoot plugins list' shows what is installed"
-            raise UsageError(msg)
-        return made  # type: ignore[no-any-return]
+        return _known(self._pm.hook.surefoot_policy(spec=spec), "reads the policy", spec)
 
     def event(self, event: Event) -> None:
         """Show a stored event to every plugin; one that raises is logged and changes nothing."""
@@ -160,7 +150,7 @@ class Plugins:
         for impl in self._pm.hook.surefoot_event.get_hookimpls():
             try:
                 impl.function(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a plugin that listens never stops a run
                 _log.exception("plugin %s raised for event %s", impl.plugin_name, event.type)
 
     @property
@@ -177,6 +167,12 @@ class Plugins:
     def cli(self, group: object) -> None:
         """Let every plugin add its commands."""
         self._pm.hook.surefoot_cli(group=group)
+
+
+def _known(made: Any, does: str, spec: str) -> Any:
+    if made is None:
+        raise UsageError(f"no plugin {does} {spec!r}; 'surefoot plugins list' shows what is installed")
+    return made
 
 
 def _development_store() -> str:

@@ -26,7 +26,7 @@ def calls() -> None:
 @click.option("--limit", default=100, type=click.IntRange(1), show_default=True)
 @as_json
 @click.pass_obj
-def list_(context: Context, state: str | None, run_id: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001
+def list_(context: Context, state: str | None, run_id: str | None, limit: int, as_json: bool) -> None:
     """List calls, oldest first."""
     found = context.guard().calls.list(state=state, run_id=run_id, limit=limit)
     if as_json:
@@ -40,7 +40,7 @@ def list_(context: Context, state: str | None, run_id: str | None, limit: int, a
 @click.argument("call_id", metavar="CALL")
 @as_json
 @click.pass_obj
-def show(context: Context, call_id: str, as_json: bool) -> None:  # noqa: FBT001
+def show(context: Context, call_id: str, as_json: bool) -> None:
     """Show everything about a call."""
     call = context.guard().calls.show(call_id)
     data: dict[str, Any] = dataclasses.asdict(call)
@@ -62,11 +62,10 @@ def show(context: Context, call_id: str, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--by", metavar="NAME", help="Who says so; recorded. Default: the user who runs this.")
 @as_json
 @click.pass_obj
-def settle(context: Context, call_id: str, committed: str | None, failed: bool, by: str | None, as_json: bool) -> None:  # noqa: FBT001
+def settle(context: Context, call_id: str, committed: str | None, failed: bool, by: str | None, as_json: bool) -> None:
     """Say what became of a call in doubt, so that its run can go on."""
     if (committed is None) != failed:
-        msg = "say either --committed JSON or --failed"
-        raise UsageError(msg)
+        raise UsageError("say either --committed JSON or --failed")
     who = by or getpass.getuser()
     guard = context.guard()
     if failed:
@@ -83,5 +82,4 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as exc:
-        msg = f"--committed is not JSON ({exc}); a text needs quotes of its own: --committed '\"charged\"'"
-        raise UsageError(msg) from exc
+        raise UsageError(f"--committed is not JSON ({exc}); a text needs quotes of its own: --committed '\"charged\"'") from exc

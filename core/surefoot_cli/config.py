@@ -21,7 +21,7 @@ def config() -> None:
 @config.command()
 @as_json
 @click.pass_obj
-def show(context: Context, as_json: bool) -> None:  # noqa: FBT001
+def show(context: Context, as_json: bool) -> None:
     """Show the store in force, where that comes from, and versions."""
     data = {
         "store": context.url,

@@ -41,8 +41,7 @@ class Context:
         if self.url.startswith("sqlite:///"):
             path = Path(self.url.removeprefix("sqlite:///"))
             if not path.exists():
-                msg = f"there is no store at {path.absolute()}; give --store or set SUREFOOT_STORE"
-                raise NotFound(msg)
+                raise NotFound(f"there is no store at {path.absolute()}; give --store or set SUREFOOT_STORE")
         return Guard(self.url)
 
 
@@ -74,14 +73,12 @@ def load_object(spec: str) -> Any:
     """
     module, _, name = spec.partition(":")
     if not module or not name:
-        msg = f"{spec!r} is not of the form module:object, for example my_app.agent:graph"
-        raise UsageError(msg)
+        raise UsageError(f"{spec!r} is not of the form module:object, for example my_app.agent:graph")
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as exc:
-        msg = f"{spec} cannot be loaded ({type(exc).__name__}: {exc}); name it as module:object, importable from here"
-        raise UsageError(msg) from exc
+        raise UsageError(f"{spec} cannot be loaded ({type(exc).__name__}: {exc}); name it as module:object, importable from here") from exc
     return found

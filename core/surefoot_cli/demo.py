@@ -22,9 +22,11 @@ _AGENT: Final = "surefoot_cli.demo_agent"
 
 
 @click.command()
-@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where to keep bank and store; default: a new folder.")
+@click.option(
+    "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where to keep bank and store; default: a new folder."
+)
 @as_json
-def demo(folder: Path | None, as_json: bool) -> None:  # noqa: FBT001
+def demo(folder: Path | None, as_json: bool) -> None:
     """Kill a real agent right after it charged a customer, resume it, and count the charges; without surefoot and with it."""
     folder = folder or Path(tempfile.mkdtemp(prefix="surefoot-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +37,8 @@ def demo(folder: Path | None, as_json: bool) -> None:  # noqa: FBT001
         print_json(**report)
     else:
         _tell(report)
-    if report["unprotected"]["charges"] != 2 or report["protected"]["charges"] != 1 or report["protected"]["run_status"] != "completed":  # noqa: PLR2004
+    seen = (report["unprotected"]["charges"], report["protected"]["charges"], report["protected"]["run_status"])
+    if seen != (2, 1, "completed"):
         msg = "the demo did not see what it promises; run 'surefoot doctor' and report this with the output of 'surefoot demo --json'"
         raise SurefootError(msg)
 
@@ -76,11 +79,12 @@ def _report(folder: Path, say: Any) -> dict[str, Any]:
 
 
 def _run(folder: Path, agent: str, phase: str, *, dies: bool) -> int:
-    process = subprocess.Popen([sys.executable, "-m", _AGENT, str(folder), agent, phase], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", _AGENT, str(folder), agent, phase], stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own module
     _, errors = process.communicate()
     if process.returncode != (-signal.SIGKILL if dies else 0):
         last = errors.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        msg = f"the {agent} agent did not {'die' if dies else 'end'} as it should ({last[0]}); is langgraph installed? pip install 'surefoot[langgraph]'"
+        should = "die" if dies else "end"
+        msg = f"the {agent} agent did not {should} as it should ({last[0]}); is langgraph installed? pip install 'surefoot[langgraph]'"
         raise AdapterUnavailable(msg)
     return process.pid
 
@@ -92,7 +96,8 @@ def _charges(bank: Path, agent: str) -> int:
 
 def _tell(report: dict[str, Any]) -> None:
     protected, step = report["protected"], report["verified_step"]
-    click.echo(f"Without surefoot the customer paid {report['unprotected']['charges']} times, with surefoot.wrap(graph) {protected['charges']} time.")
+    twice, once = report["unprotected"]["charges"], protected["charges"]
+    click.echo(f"Without surefoot the customer paid {twice} times, with surefoot.wrap(graph) {once} time.")
     click.echo(f"The open call was settled by the tool's {protected['settled_by']}; the run is {protected['run_status']}.\n")
     click.echo(f"A verifier rejected a step {step['rejected']} time with the hint {json.dumps(step['hint'])};")
     click.echo(f"the next attempt followed it and was committed: {'yes' if step['committed'] else 'no'}.\n")

@@ -1,4 +1,4 @@
-"""``surefoot doctor``: can this installation guard anything?"""
+"""``surefoot doctor``: whether this installation can guard anything."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
 @click.argument("target", metavar="[MODULE:OBJECT]", required=False)
 @as_json
 @click.pass_obj
-def doctor(context: Context, target: str | None, as_json: bool) -> None:  # noqa: FBT001
+def doctor(context: Context, target: str | None, as_json: bool) -> None:
     """Check Python, SQLite, plugins and the store; with MODULE:OBJECT, whether that object can be guarded."""
     findings = [_python(), _sqlite(), *_plugins(), _store(context)]
     if target is not None:

@@ -17,7 +17,7 @@ def plugins() -> None:
 
 @plugins.command("list")
 @as_json
-def list_(as_json: bool) -> None:  # noqa: FBT001
+def list_(as_json: bool) -> None:
     """List the plugins that are loaded, and those that were skipped with the reason."""
     loaded = Plugins.default()
     if as_json:

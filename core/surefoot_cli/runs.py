@@ -22,7 +22,7 @@ def runs() -> None:
 @click.option("--limit", default=50, type=click.IntRange(1), show_default=True)
 @as_json
 @click.pass_obj
-def list_(context: Context, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click passes flags by name
+def list_(context: Context, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
     found = context.guard().runs.list(limit=limit)
     if as_json:
@@ -40,7 +40,7 @@ def _line(run: RunRecord) -> dict[str, Any]:
 @click.argument("run_id", metavar="RUN")
 @as_json
 @click.pass_obj
-def show(context: Context, run_id: str, as_json: bool) -> None:  # noqa: FBT001
+def show(context: Context, run_id: str, as_json: bool) -> None:
     """Show a run: its steps and calls in order, and what is open."""
     guard = context.guard()
     run = guard.runs.show(run_id)

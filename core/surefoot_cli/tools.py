@@ -21,7 +21,7 @@ def tools() -> None:
 @click.argument("target", metavar="MODULE:OBJECT")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the file here; never over an existing one.")
 @as_json
-def init(target: str, output: Path | None, as_json: bool) -> None:  # noqa: FBT001
+def init(target: str, output: Path | None, as_json: bool) -> None:
     """Write the declarations of the tools that nobody classified, to fill in."""
     guard = Guard("memory://")
     found = load_object(target)
@@ -35,8 +35,7 @@ def init(target: str, output: Path | None, as_json: bool) -> None:  # noqa: FBT0
         click.echo(text, nl=False)
         return
     if output.exists():
-        msg = f"{output} exists; give another --output, or move it away"
-        raise UsageError(msg)
+        raise UsageError(f"{output} exists; give another --output, or move it away")
     output.write_text(text)
     click.echo(f"wrote {output}: {len(names)} tools to classify")
 

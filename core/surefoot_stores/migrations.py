@@ -39,7 +39,7 @@ MIGRATIONS: Final[list[list[str]]] = [
             PRIMARY KEY (namespace, key)) STRICT, WITHOUT ROWID""",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
         "PRAGMA user_version = 1",
-    ],
+    ]
 ]
 
 

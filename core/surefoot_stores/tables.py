@@ -27,7 +27,7 @@ def _insert(table: str, names: Sequence[str]) -> str:
 
 _INSERT_CALL: Final = _insert("calls", _CALL)
 _IDENTITY: Final = frozenset(
-    "call_id key tenant conversation run_id scope path tool args_digest arguments alias occurrence created".split()  # noqa: SIM905
+    "call_id key tenant conversation run_id scope path tool args_digest arguments alias occurrence created".split()  # noqa: SIM905 - shorter to read
 )
 _MUTABLE: Final = [n for n in _CALL if n not in _IDENTITY]
 _UPDATE_CALL: Final = f"UPDATE calls SET {', '.join(f'{n} = ?' for n in _MUTABLE)} WHERE call_id = ? AND version = ?"  # noqa: S608 - constants

@@ -140,7 +140,10 @@ def test_i24_as_54_loading_imports_and_calls_nothing() -> None:
         if armed and event in {"import", "exec", "compile", "os.system", "pickle.find_class"}:
             seen.append(event)
 
-    texts = [codec.dumps({"lc": 1, "type": "constructor", "id": ["os", "system"], "kwargs": {"x": b"1"}}), codec.dumps({"py/object": "os.system"})]
+    texts = [
+        codec.dumps({"lc": 1, "type": "constructor", "id": ["os", "system"], "kwargs": {"x": b"1"}}),
+        codec.dumps({"py/object": "os.system"}),
+    ]
     sys.addaudithook(hook)
     for text in texts:
         codec.loads(text)
@@ -169,7 +172,7 @@ def test_as_18_digests_tell_apart_what_differs() -> None:
     different: list[Any] = [
         1, "1", True, None, 1.5, "1.5", Decimal("1.5"), 2**53, 2**53 + 1, float(2**60) + 0.0, float("nan"), "nan", b"1", {1: "a"},
         {"1": "a"}, {"a": 1}, [["a", 1]], "é", decomposed, "\ud800", {"$str": [55296]}, {"$dict": []}, {}, [], [[]], {"a": None},
-        {1}, [1], datetime(2026, 1, 1), "2026-01-01T00:00:00",
+        {1}, [1], datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00",
     ]  # fmt: skip
     digests = [codec.digest(value) for value in different]
     assert len(set(digests)) == len(different)

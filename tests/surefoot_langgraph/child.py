@@ -169,7 +169,7 @@ def subgraph(child: Child) -> Any:
 
 def graph_in_tool(child: Child) -> Any:
     """A guarded agent called inside a tool."""
-    inner = child._wrap(loop(child).compile())  # noqa: SLF001 - this file's own class
+    inner = child._wrap(loop(child).compile())
 
     @tool
     def delegate(task: str) -> str:
@@ -225,5 +225,11 @@ def main(told: dict[str, Any]) -> None:
     builder = globals()[child.told["scenario"]](child)
     given = None if child.told.get("input") is None else {"messages": [HumanMessage(child.told["input"])]}
     result = child.run(builder, given)
-    print(json.dumps([[m.type, m.content, getattr(m, "tool_call_id", None), [c["id"] for c in getattr(m, "tool_calls", [])]] for m in result["messages"]]))
-
+    print(
+        json.dumps(
+            [
+                [m.type, m.content, getattr(m, "tool_call_id", None), [c["id"] for c in getattr(m, "tool_calls", [])]]
+                for m in result["messages"]
+            ]
+        )
+    )

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support import Effects  # noqa: E402 - the line above makes it importable
+from support import Effects
 
 
 @pytest.fixture

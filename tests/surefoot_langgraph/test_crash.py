@@ -91,7 +91,7 @@ def test_as_03_an_idempotent_tool_runs_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("durability", "slow"), [("sync", False), ("async", False), ("async", True), ("exit", False)])
 @pytest.mark.parametrize("again", ["continue", "same input"])
-def test_as_89_resumed_or_sent_again_in_every_durability(tmp_path: Path, durability: str, slow: bool, again: str) -> None:  # noqa: FBT001
+def test_as_89_resumed_or_sent_again_in_every_durability(tmp_path: Path, durability: str, slow: bool, again: str) -> None:  # noqa: FBT001 - pytest passes parameters by name
     """Killed after the charge is recorded, then resumed or given the same input, with a planner that answers differently: 1 effect."""
     told = {"durability": durability}
     killed(tmp_path, "pay", kill="step.committed" if durability == "sync" else "after checkpoint", input="go", slow=slow, **told)
@@ -109,7 +109,7 @@ def test_as_01_a_finished_sibling_is_not_repeated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [False, True])
-def test_as_32_history_is_valid_and_true_after_a_kill(tmp_path: Path, mode: bool) -> None:  # noqa: FBT001
+def test_as_32_history_is_valid_and_true_after_a_kill(tmp_path: Path, mode: bool) -> None:  # noqa: FBT001 - pytest passes parameters by name
     """After a kill between effect and tool message, every request has exactly one answer right behind it: the true result."""
     killed(tmp_path, "pay", kill="call.committed", input="go", **{"async": mode})
     messages = resumed(tmp_path, "pay", input=None, **{"async": mode})
@@ -128,7 +128,7 @@ def test_as_32_history_is_valid_and_true_after_a_kill(tmp_path: Path, mode: bool
 @pytest.mark.parametrize(("point", "nth"), [("effect", 1), ("effect", 2), ("call.committed", 1)])
 @pytest.mark.parametrize("scenario", ["loop", "subgraph", "graph_in_tool", "fan_out", "swarm"])
 def test_as_90_as_94_as_96_as_97_each_request_once(tmp_path: Path, scenario: str, point: str, nth: int) -> None:
-    """The same charge asked for twice (a loop, in a sub-graph, in a graph in a tool, in equal branches, on two visits): killed at either, 2 effects."""
+    """The same charge asked for twice (a loop, a sub-graph, a graph in a tool, equal branches, two visits): killed at either, 2 effects."""
     told: dict[str, Any] = {"tools": {"charge": "idempotent"} if point == "effect" else {}}
     killed(tmp_path, scenario, kill=point, nth=nth, input="go", **told)
     resumed(tmp_path, scenario, input=None, **told)

@@ -227,7 +227,9 @@ def test_as_17_a_drifted_retry_of_an_unclassified_tool_is_told_and_goes_on(effec
     """The retry asks for another amount: the model is given the earlier call and its result once, and the run goes on."""
     plan = drifting([[ask("pay", amount=5)]], [[ask("pay", amount=6)]])
     graph = surefoot.wrap(
-        nested(plan, [effects.tool("pay")]).compile(checkpointer=InMemorySaver()), store=store, steps={"worker": StepRule(verifier=RejectOnce())}
+        nested(plan, [effects.tool("pay")]).compile(checkpointer=InMemorySaver()),
+        store=store,
+        steps={"worker": StepRule(verifier=RejectOnce())},
     )
     told = answers(graph.invoke(hello(), config("t")))
     assert len(told) == 1
@@ -294,7 +296,7 @@ def test_twins_in_one_reply_both_run(effects: Effects, store: str) -> None:
 @pytest.mark.parametrize("saver", [None, InMemorySaver])
 def test_as_88_two_runs_of_a_thread_are_two_requests(effects: Effects, store: str, saver: Any) -> None:
     """The same call with the same arguments in two runs of one thread runs twice."""
-    plan = lambda state: planner([ask("pay", amount=1)])({"messages": state["messages"][-1:] if _human(state) else state["messages"][-2:]})  # noqa: E731
+    plan = lambda state: planner([ask("pay", amount=1)])({"messages": state["messages"][-1:] if _human(state) else state["messages"][-2:]})  # noqa: E731 - short
     graph = surefoot.wrap(react(plan, [effects.tool("pay")]).compile(checkpointer=saver() if saver else None), store=store)
     for expected in (1, 2):
         graph.invoke(hello(), config("t"))
@@ -308,7 +310,8 @@ def _human(state: Any) -> bool:
 def test_as_90_iterations_of_a_loop_are_two_requests(effects: Effects, store: str) -> None:
     """The same call in two iterations of one run runs twice."""
     graph = surefoot.wrap(
-        react(planner([ask("pay", amount=1)], [ask("pay", amount=1)]), [effects.tool("pay")]).compile(checkpointer=InMemorySaver()), store=store
+        react(planner([ask("pay", amount=1)], [ask("pay", amount=1)]), [effects.tool("pay")]).compile(checkpointer=InMemorySaver()),
+        store=store,
     )
     assert answers(graph.invoke(hello(), config("t"))) == ["pay 1", "pay 1"]
     assert effects.count("pay") == 2
@@ -345,7 +348,7 @@ def test_as_91_a_hold_cannot_be_eaten(effects: Effects, store: str, eaten_by: st
             for attempt in (charge, charge, other):
                 try:
                     attempt.invoke({"amount": 1})
-                except (Exception, KeyboardInterrupt):
+                except (Exception, KeyboardInterrupt):  # noqa: BLE001, S112 - what a node must not be able to do
                     continue
             return {"messages": [AIMessage("all fine")]}
 
@@ -372,7 +375,10 @@ def test_as_91_a_hold_cannot_be_eaten(effects: Effects, store: str, eaten_by: st
 def test_as_94_a_graph_in_a_tool_is_entered_again(effects: Effects, store: str) -> None:
     """A tool that runs a guarded graph is a composite: when that was interrupted it is entered again, and its inner calls replay."""
     guard = Guard(store, tools={"charge": ToolRule(effect="unsafe")})
-    inner = surefoot.wrap(react(planner([ask("charge", amount=3), ask("ask_human", amount=1)]), [effects.tool("charge"), asker(effects)]).compile(), guard=guard)
+    inner = surefoot.wrap(
+        react(planner([ask("charge", amount=3), ask("ask_human", amount=1)]), [effects.tool("charge"), asker(effects)]).compile(),
+        guard=guard,
+    )
 
     @tool
     def delegate(task: str) -> str:
@@ -458,7 +464,7 @@ def test_as_98_an_abandoned_result_is_delivered_once(effects: Effects, store: st
         msg = "sibling"
         raise RuntimeError(msg)
 
-    plan = lambda state: planner(  # noqa: E731
+    plan = lambda state: planner(  # noqa: E731 - short
         [ask("pay", amount=5), *([ask("fail", amount=1)] if not boom else [])], [ask("pay", amount=5)]
     )({"messages": _since_human(state)})
     graph = surefoot.wrap(react(plan, [effects.tool("pay"), effects.tool("fail", fail)]).compile(checkpointer=InMemorySaver()), store=store)
@@ -483,7 +489,9 @@ def test_r10_a_cancelled_wait_does_not_repeat_the_effect(effects: Effects, store
         release.wait(20)
         return "slow done"
 
-    graph = surefoot.wrap(react(planner([ask("pay", amount=1)]), [effects.tool("pay", slow)]).compile(checkpointer=InMemorySaver()), store=store)
+    graph = surefoot.wrap(
+        react(planner([ask("pay", amount=1)]), [effects.tool("pay", slow)]).compile(checkpointer=InMemorySaver()), store=store
+    )
 
     async def scenario() -> Any:
         with pytest.raises(TimeoutError):

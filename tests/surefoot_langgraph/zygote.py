@@ -60,7 +60,7 @@ def serve() -> None:
             try:
                 child.main(told)
                 code = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - printed, and the exit code tells
                 sys.excepthook(*sys.exc_info())
             finally:
                 sys.stdout.flush()

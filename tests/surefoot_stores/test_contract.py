@@ -30,8 +30,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def row(number: int, **changes: Any) -> CallRecord:
     """Return a call with everything filled in."""
     record = CallRecord(
-        f"call_{number}", f"key{number}", "acme", "thread", "run", "scope", "a#1", "pay", "digest", '{"n":1}', Effect.UNSAFE, CallState.INTENT,
-        (7 << 32) + number, (7 << 32) + number, "owner", created=float(number),
+        f"call_{number}", f"key{number}", "acme", "thread", "run", "scope", "a#1", "pay", "digest", '{"n":1}',
+        Effect.UNSAFE, CallState.INTENT, (7 << 32) + number, (7 << 32) + number, "owner", created=float(number),
     )  # fmt: skip
     return record.changed(**changes)
 
@@ -234,8 +234,7 @@ def test_i12_a_counter_never_exceeds_its_limit(store: Store) -> None:
     got: list[bool] = []
 
     def work() -> None:
-        for _ in range(10):
-            got.append(store.run(lambda tx: tx.counters.reserve("budget", 1, 33)))
+        got.extend(store.run(lambda tx: tx.counters.reserve("budget", 1, 33)) for _ in range(10))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from surefoot.contracts import Allow, Deny, Hold
 from surefoot.engine import doubt, outcomes, words
 from surefoot.engine.claims import Ask, AskGates, Busy, Claim, Claimed, Drifted, InDoubtHere, Replay, Request, Stop, decide, refuse_and_hold
 from surefoot.engine.failure import load_error
-from surefoot.engine.frames import ActiveCall, Frame, at
+from surefoot.engine.frames import ActiveCall, Frame, inside
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Pause, Program, Tx
 from surefoot.errors import Denied, InDoubt, InFlight, ResultUnavailable
@@ -150,7 +149,7 @@ def _perform(guard: Guard, claim: Claim, claimed: Claimed, body: Do) -> Program[
     guard.started(record)
     frame.count(+1)
     try:
-        value = yield _inside(active, body)
+        value = yield inside(active, body)
     except BaseException as exc:
         frame.raised[record.call_id] = exc
         yield from outcomes.raised(guard, claim, record, exc)
@@ -166,26 +165,6 @@ def _perform(guard: Guard, claim: Claim, claimed: Claimed, body: Do) -> Program[
 def _read(guard: Guard, claim: Claim, body: Do) -> Program[Any]:
     """Run a declared read: no intent, one write for the outcome."""
     record = claim.record(guard.clock())
-    value = yield _inside(ActiveCall(claim.call(record), claim.frame, claim.request.tool_object, claim.occurrence, reentered=False), body)
+    value = yield inside(ActiveCall(claim.call(record), claim.frame, claim.request.tool_object, claim.occurrence, reentered=False), body)
     yield from outcomes.was_read(guard, claim, value)
     return value
-
-
-def _inside(active: ActiveCall, body: Do) -> Do:
-    """Return ``body`` with ``active`` as the current call."""
-
-    def plain() -> Any:
-        with at(active):
-            return body.plain()
-
-    async def coro() -> Any:
-        assert body.coro is not None  # noqa: S101 - chosen only then
-        with at(active):
-            return await body.coro()
-
-    def starts_coro() -> Awaitable[Any]:
-        return coro()
-
-    chosen: Callable[[], Awaitable[Any]] | None = starts_coro if body.coro is not None else None
-    return Do(plain, chosen)
-

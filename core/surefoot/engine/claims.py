@@ -17,7 +17,21 @@ if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
-__all__ = ["Answer", "Ask", "AskGates", "Busy", "Claim", "Claimed", "Decision", "Drifted", "InDoubtHere", "Position", "Replay", "Request", "Stop"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "AskGates",
+    "Busy",
+    "Claim",
+    "Claimed",
+    "Decision",
+    "Drifted",
+    "InDoubtHere",
+    "Position",
+    "Replay",
+    "Request",
+    "Stop",
+]
 
 RERUNS = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.COMPOSITE})
 
@@ -247,7 +261,7 @@ def decide(unit: Unit, claim: Claim) -> Decision:
     for twin in unit.calls.sticky(run.record.tenant, run.conversation, claim.tool, claim.digest):
         return _known(unit, claim, twin)
     rows = matching.unmatched(unit, claim)
-    equal = matching.earlier_equal(claim, rows)
+    equal = next((row for row in rows if row.args_digest == claim.digest), None)
     if equal is not None:
         return _known(unit, claim, equal)
     if (drift := matching.remind(claim, rows)) is not None and (decision := _drift(unit, claim, drift)) is not None:

@@ -51,14 +51,12 @@ def settle(unit: Unit, call_id: str, by: str, value: str | None = None, *, happe
     """
     record = unit.calls.get(call_id)
     if record is None:
-        msg = f"there is no call {call_id}; 'surefoot calls list' shows what there is"
-        raise NotFound(msg, call_id=call_id)
+        raise NotFound(f"there is no call {call_id}; 'surefoot calls list' shows what there is", call_id=call_id)
     did = value is not None if happened is None else happened
     if record.state not in {CallState.IN_DOUBT, CallState.RAISED}:
         if by == "probe":
             return record
-        msg = f"call {call_id} is {record.state}, not in doubt; there is nothing to settle"
-        raise IntegrityError(msg, call_id=call_id)
+        raise IntegrityError(f"call {call_id} is {record.state}, not in doubt; there is nothing to settle", call_id=call_id)
     if did:
         record = unit.move(record, CallEvent.SETTLED_COMMITTED, value=value, settled_by=by)
     else:

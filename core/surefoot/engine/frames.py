@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from surefoot.engine.key import quote
+from surefoot.engine.program import Do
 from surefoot.types import Call, Lease, RunRecord
 
 if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
 
-__all__ = ["ActiveCall", "Frame", "LiveRun", "at", "current_call", "current_step", "here", "innermost", "join"]
+__all__ = ["ActiveCall", "Frame", "LiveRun", "at", "current_call", "current_step", "here", "innermost", "inside", "join"]
 
 _at: ContextVar[Frame | ActiveCall | None] = ContextVar("surefoot_at", default=None)
 
@@ -147,6 +148,21 @@ def at(place: Frame | ActiveCall | None) -> Iterator[None]:
         yield
     finally:
         _at.reset(token)
+
+
+def inside(place: Frame | ActiveCall, body: Do) -> Do:
+    """Return ``body`` with ``place`` as the current one while it runs."""
+
+    def plain() -> Any:
+        with at(place):
+            return body.plain()
+
+    async def coro() -> Any:
+        assert body.coro is not None  # noqa: S101 - chosen only then
+        with at(place):
+            return await body.coro()
+
+    return Do(plain, coro if body.coro is not None else None)
 
 
 def here() -> Frame | ActiveCall | None:

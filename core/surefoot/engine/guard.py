@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -73,9 +72,7 @@ class Guard:
         self._verifiers: dict[int, Verifier | None] = {}
         self._suspends: list[type[BaseException]] = []
         self._on_event = on_event
-        self._running: set[str] = set()
         self._noted: set[str] = set()
-        self._lock = threading.Lock()
 
     # --- rules
 
@@ -86,8 +83,7 @@ class Guard:
         """
         known = self._identities.setdefault(tool, identity)
         if known != identity:
-            msg = f"two tools are called {tool!r} ({known} and {identity}); rename one, or wrap them with separate guards"
-            raise UsageError(msg)
+            raise UsageError(f"two tools are called {tool!r} ({known} and {identity}); rename one, or wrap them with separate guards")
         if rule is not None:
             self._declared[tool] = rule
 
@@ -143,15 +139,11 @@ class Guard:
 
     def started(self, record: CallRecord) -> None:
         """Note that the call's body runs in this process."""
-        with self._lock:
-            self._running.add(record.call_id)
-            _bodies.add((self.store.url, record.call_id))
+        _bodies.add((self.store.url, record.call_id))
 
     def ended(self, record: CallRecord) -> None:
         """Note that the call's body ended."""
-        with self._lock:
-            self._running.discard(record.call_id)
-            _bodies.discard((self.store.url, record.call_id))
+        _bodies.discard((self.store.url, record.call_id))
 
     def is_running(self, record: CallRecord) -> bool:
         """Return whether somebody alive may still be in the body that this intent announced."""
@@ -162,11 +154,8 @@ class Guard:
     def runs_around(self, record: CallRecord, frame: Frame) -> bool:
         """Return whether this code is inside the body of ``record``: waiting for it would never end."""
         place = here()
-        while isinstance(place, ActiveCall):
-            if place.call.call_id == record.call_id:
-                return True
-            place = None
-        return frame.parent is not None and f"({record.args_digest[:12]}.{record.occurrence})" in frame.path
+        inside = isinstance(place, ActiveCall) and place.call.call_id == record.call_id
+        return inside or f"({record.args_digest[:12]}.{record.occurrence})" in frame.path
 
     # --- the two faces
 
@@ -199,7 +188,7 @@ class Guard:
         assert self._on_event is not None  # noqa: S101 - asked only then
         try:
             self._on_event(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a listener never stops a run
             _log.exception("on_event raised for %s; the run goes on", event.type)
 
     def drive(self, program: Program[Any]) -> Any:
@@ -230,8 +219,7 @@ class Guard:
         if not names:
             return
         if self.strict:
-            msg = f"strict=True, and nobody classified {', '.join(names)}; declare them with tools=, reads= or @surefoot.tool"
-            raise UsageError(msg)
+            raise UsageError(f"strict=True, and nobody classified {', '.join(names)}; declare them with tools=, reads= or @surefoot.tool")
         _log.info(
             "%s: nobody classified %s; each runs at most once per request. 'surefoot tools init module:object' writes the file to fill in",
             what,

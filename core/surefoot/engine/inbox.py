@@ -36,8 +36,7 @@ class Calls:
         """Return one call. Raises :class:`~surefoot.NotFound`."""
         record: CallRecord | None = self._guard.transact(Tx(lambda unit: unit.calls.get(call_id), write=False))
         if record is None:
-            msg = f"there is no call {call_id}; 'surefoot calls list' shows what there is"
-            raise NotFound(msg, call_id=call_id)
+            raise NotFound(f"there is no call {call_id}; 'surefoot calls list' shows what there is", call_id=call_id)
         return record
 
     def settle(self, call_id: str, *, committed: Any = ..., failed: bool = False, by: str) -> CallRecord:
@@ -47,8 +46,7 @@ class Calls:
         :class:`~surefoot.IntegrityError` when the call is not in doubt.
         """
         if (committed is not ...) == failed:
-            msg = "say either committed=<the result> or failed=True"
-            raise UsageError(msg)
+            raise UsageError("say either committed=<the result> or failed=True")
         text = None if failed else self._guard.codec.dumps(committed)
         record: CallRecord = self._guard.transact(Tx(partial(doubt.settle, call_id=call_id, by=by, value=text)))
         return record
@@ -69,15 +67,12 @@ class Runs:
         """Return one run. Raises :class:`~surefoot.NotFound`."""
         record: RunRecord | None = self._guard.transact(Tx(lambda unit: load(unit, run_id), write=False))
         if record is None:
-            msg = f"there is no run {run_id}; 'surefoot runs list' shows what there is"
-            raise NotFound(msg, run_id=run_id)
+            raise NotFound(f"there is no run {run_id}; 'surefoot runs list' shows what there is", run_id=run_id)
         return record
 
     def events(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         """Return the run's events, oldest first."""
-        found: Sequence[Event] = self._guard.transact(
-            Tx(lambda unit: unit.tx.events.list(run_id, after=after, limit=limit), write=False)
-        )
+        found: Sequence[Event] = self._guard.transact(Tx(lambda unit: unit.tx.events.list(run_id, after=after, limit=limit), write=False))
         return found
 
     def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:

@@ -56,7 +56,6 @@ def business_key(codec: Codec, rule: ToolRule, tenant: str, tool: str, scope: st
     """Return the key made of the declared fields; raises :class:`~surefoot.UsageError` when one is missing."""
     missing = [name for name in rule.key if name not in arguments]
     if missing:
-        msg = f"tool {tool!r} declares key={list(rule.key)} but was called without {', '.join(missing)}; fix the declaration"
-        raise UsageError(msg)
+        raise UsageError(f"tool {tool!r} declares key={list(rule.key)} but was called without {', '.join(missing)}; fix the declaration")
     fields = codec.digest({name: arguments[name] for name in rule.key})
     return _hash("key", tenant, tool, scope if rule.scope == "run" else "", sorted(rule.key), fields)

@@ -1,4 +1,4 @@
-"""Drift: is this request what an earlier attempt already did, or something else instead of it? (AS-16, AS-17)"""
+"""Drift: is this request what an earlier attempt already did, or something else instead of it? See AS-16 and AS-17."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from surefoot.engine.frames import Frame
     from surefoot.engine.unit import Unit
 
-__all__ = ["earlier_equal", "reentered", "remind", "unmatched"]
+__all__ = ["reentered", "remind", "unmatched"]
 
 _EFFECTS = frozenset({CallState.COMMITTED, CallState.IN_DOUBT, CallState.RAISED, CallState.INTENT})
 
@@ -40,11 +40,6 @@ def unmatched(unit: Unit, claim: Claim) -> list[CallRecord]:
 def _earlier(row: CallRecord, frame: Frame) -> bool:
     below = row.path == frame.path or row.path.startswith(frame.path + "/")
     return below and row.touched < frame.entry
-
-
-def earlier_equal(claim: Claim, rows: Sequence[CallRecord]) -> CallRecord | None:
-    """Return the earlier effect that this request asks for again, oldest first."""
-    return next((row for row in rows if row.args_digest == claim.digest), None)
 
 
 def remind(claim: Claim, rows: Sequence[CallRecord]) -> CallRecord | None:

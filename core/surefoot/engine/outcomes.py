@@ -117,5 +117,3 @@ def _write(record: CallRecord, work: Any) -> Program[None]:
     except StoreUnavailable as exc:
         msg = f"the outcome of {record.tool} ({record.call_id}) could not be stored; it is in doubt until the store is back ({exc})"
         raise StoreUnavailable(msg, call_id=record.call_id) from exc
-
-

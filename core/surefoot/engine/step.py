@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.engine import holds, outcomes
 from surefoot.engine.claims import fence
-from surefoot.engine.frames import Frame, LiveRun, at
+from surefoot.engine.frames import Frame, LiveRun, inside
 from surefoot.engine.program import Do, Pause, Program, Tx
 from surefoot.engine.verify import judge
 from surefoot.errors import NotStorable, VerificationFailed
@@ -88,9 +88,7 @@ def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[A
 def _look(unit: Unit, spec: StepSpec, *, verified: bool) -> _Past:
     run_id = spec.run.record.run_id
     floor = max((frame.floor for frame in spec.parent.chain()), default=0) if spec.parent else 0
-    found = [
-        c for c in unit.checkpoints.at(run_id, spec.path) if c.branch == spec.branch and c.digest == spec.digest and c.entry > floor
-    ]
+    found = [c for c in unit.checkpoints.at(run_id, spec.path) if c.branch == spec.branch and c.digest == spec.digest and c.entry > floor]
     record = unit.records.get(_ATTEMPTS, f"{run_id}/{spec.path}") if verified else None
     state: dict[str, Any] = record.value if record else {"attempt": 1, "hint": "", "floor": 0}
     memo = found[-1] if found else None
@@ -111,19 +109,8 @@ def _open(spec: StepSpec, attempt: int, hint: str, floor: int, *, reentered: boo
 
 
 def _attempt(guard: Guard, frame: Frame, body: Callable[[Frame], Do]) -> Program[Any]:
-    inner = body(frame)
-
-    def plain() -> Any:
-        with at(frame):
-            return inner.plain()
-
-    async def coro() -> Any:
-        assert inner.coro is not None  # noqa: S101 - chosen only then
-        with at(frame):
-            return await inner.coro()
-
     try:
-        return (yield Do(plain, coro if inner.coro else None))
+        return (yield inside(frame, body(frame)))
     except Exception as exc:
         chain = _causes(exc)
         ids = [call_id for call_id, error in frame.raised.items() if error in chain]

@@ -32,8 +32,7 @@ def as_verifier(spec: Any, plugin: Callable[[str], Verifier]) -> Verifier | None
         return plugin(spec)
     if callable(spec):
         return _Function(spec)
-    msg = f"verifier={spec!r} is neither a Verifier, a callable, nor the name of a plugin"
-    raise UsageError(msg)
+    raise UsageError(f"verifier={spec!r} is neither a Verifier, a callable, nor the name of a plugin")
 
 
 def judge(verifier: Verifier, output: StepOutput) -> Program[Verdict]:

@@ -29,7 +29,8 @@ def drift_notice(record: CallRecord, shown: str) -> str:
     """Text for the model: an earlier try already did something else with this tool."""
     return (
         f"Not executed yet: an earlier attempt of this step already called {record.tool} with {record.arguments or 'other arguments'} "
-        f"(state: {record.state}, result: {shown}), and this attempt has not asked for that. If you still want this call as well, ask for it again. "
+        f"(state: {record.state}, result: {shown}), and this attempt has not asked for that. "
+        "If you still want this call as well, ask for it again. "
         f"[surefoot call {record.call_id}]"
     )
 
