@@ -110,6 +110,3 @@ __all__ = [
     "will_not_happen",
     "wrap",
 ]
-import logging as _logging
-
-_logging.getLogger("surefoot").addHandler(_logging.NullHandler())

@@ -222,10 +222,6 @@ def _plain(value: Any, depth: int) -> bool:
     return False
 
 
-def _delta(data: Any) -> timedelta:
-    return timedelta(days=data[0], seconds=data[1], microseconds=data[2])
-
-
 _BUILTIN: Final[list[tuple[str, type, Callable[[Any], Any], Callable[[Any], Any]]]] = [
     ("int", int, lambda v: format(v, "x"), lambda d: int(d, 16)),  # Python refuses to read decimals of over 4,300 digits
     ("float", float, repr, float),
@@ -237,6 +233,6 @@ _BUILTIN: Final[list[tuple[str, type, Callable[[Any], Any], Callable[[Any], Any]
     ("datetime", datetime, lambda v: [v.isoformat(), v.fold], lambda d: datetime.fromisoformat(d[0]).replace(fold=d[1])),
     ("date", date, date.isoformat, date.fromisoformat),
     ("time", time, lambda v: [v.isoformat(), v.fold], lambda d: time.fromisoformat(d[0]).replace(fold=d[1])),
-    ("timedelta", timedelta, lambda v: [v.days, v.seconds, v.microseconds], _delta),
+    ("timedelta", timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda d: timedelta(*d)),
     ("uuid", UUID, str, UUID),
 ]

@@ -137,11 +137,11 @@ class Plugins:
 
     def verifier(self, spec: str) -> Verifier:
         """Return the verifier for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
-        return _known(self._pm.hook.surefoot_verifier(spec=spec), "makes a verifier for", spec)
+        return _known(self._pm.hook.surefoot_verifier(spec=spec), "makes a verifier for", spec)  # type: ignore[no-any-return]
 
     def policy(self, spec: str) -> Policy:
         """Return the policy for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
-        return _known(self._pm.hook.surefoot_policy(spec=spec), "reads the policy", spec)
+        return _known(self._pm.hook.surefoot_policy(spec=spec), "reads the policy", spec)  # type: ignore[no-any-return]
 
     def event(self, event: Event) -> None:
         """Show a stored event to every plugin; one that raises is logged and changes nothing."""

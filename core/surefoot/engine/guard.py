@@ -26,6 +26,7 @@ from surefoot.types import Budget, CallRecord, CallState, Effect, Event, Retry, 
 __all__ = ["Guard"]
 
 _log = logging.getLogger("surefoot")
+_log.addHandler(logging.NullHandler())
 
 
 class Guard:
