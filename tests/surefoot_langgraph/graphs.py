@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, InjectedToolCallId, ToolException, tool
@@ -14,6 +14,7 @@ from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 from pydantic import BaseModel
 from support import ask
+from typing_extensions import TypedDict
 
 __all__ = ["GRAPHS", "Builder"]
 
@@ -222,7 +223,10 @@ GRAPHS: dict[str, tuple[Callable[[], Builder], dict[str, Any]]] = {
     "loop": (lambda: agent([search], ONE, [ask("search", "c2", query="y", limit=1)]), HELLO),
     "twins": (lambda: agent([search], [ask("search", "c1", query="x"), ask("search", "c2", query="x")]), HELLO),
     "parallel": (lambda: agent([search, Classic()], [*ONE, ask("classic", "c2", query="y"), ask("search", "c3", query="z")]), HELLO),
-    "handled error": (lambda: agent([broken, search], [ask("broken", "c1", query="x"), ask("search", "c2", query="y")], handle_tool_errors=True), HELLO),
+    "handled error": (
+        lambda: agent([broken, search], [ask("broken", "c1", query="x"), ask("search", "c2", query="y")], handle_tool_errors=True),
+        HELLO,
+    ),
     "error": (lambda: agent([broken], [ask("broken", "c1", query="x")]), HELLO),
     "tool exception": (lambda: agent([polite], [ask("polite", "c1", query="x")]), HELLO),
     "unknown tool": (lambda: agent([search], [ask("nobody", "c1", query="x"), ask("search", "c2", query="x")]), HELLO),

@@ -53,10 +53,11 @@ def both(name: str, *, saver: bool = True) -> tuple[Any, Any]:
     return build(), surefoot.wrap(build(), store="memory://")
 
 
-def outcome(call: Callable[[], Any]) -> str:
-    """Return what a call returned or raised, as text."""
+def outcome(call: Callable[[], Any], *, ordered: bool = True) -> str:
+    """Return what a call returned or raised, as text; what parallel tasks emit has no order."""
     try:
-        return shown(call())
+        result = call()
+        return shown(result) if ordered else shown(sorted(re.sub(UUID, "ID", shown([item])) for item in result))
     except Exception as exc:  # noqa: BLE001 - the error is what is compared
         return shown((type(exc).__name__, str(exc)))
 
@@ -76,11 +77,20 @@ def test_invoke_and_every_stream_mode(name: str, saver: bool) -> None:  # noqa: 
     for graph in both(name, saver=saver):
         parts = [outcome(lambda g=graph: g.invoke(given(name), config("t")))]  # type: ignore[misc]
         for number, mode in enumerate(MODES):
-            parts.append(outcome(lambda g=graph, m=mode, n=number: list(g.stream(given(name), config(f"s{n}"), stream_mode=m))))  # type: ignore[misc]
-        parts.append(outcome(lambda g=graph: list(g.stream(given(name), config("sub"), stream_mode="updates", subgraphs=True))))  # type: ignore[misc]
+            parts.append(
+                outcome(
+                    lambda g=graph, m=mode, n=number: list(g.stream(given(name), config(f"s{n}"), stream_mode=m)), ordered=name != "fan out"
+                )
+            )  # type: ignore[misc]
+        parts.append(
+            outcome(
+                lambda g=graph: list(g.stream(given(name), config("sub"), stream_mode="updates", subgraphs=True)), ordered=name != "fan out"
+            )
+        )  # type: ignore[misc]
         if saver:
-            parts.append(outcome(lambda g=graph: g.get_state(config("t"))))  # type: ignore[misc]
-            parts.append(outcome(lambda g=graph: list(g.get_state_history(config("t")))))  # type: ignore[misc]
+            # not the tasks' own results: whether their messages have ids yet depends on LangGraph's background writer
+            history = [(s.values, s.next, s.metadata, s.interrupts) for s in graph.get_state_history(config("t"))]
+            parts.append(shown(history))
         seen.append(parts)
     for bare, wrapped in zip(*seen, strict=True):
         assert wrapped == bare
@@ -229,12 +239,14 @@ def test_the_documented_exception_an_automatic_retry_of_an_unclassified_tool_tha
     from langgraph.prebuilt import ToolNode
     from langgraph.types import RetryPolicy
 
-    def fail_once(_amount: int) -> str:
-        if effects.count("flaky") % 2:
-            raise ConnectionError("once")
-        return "ok"
-
     for reads, runs in (([], 1), (["flaky"], 3)):
+        before = effects.count("flaky")
+
+        def fail_once(_amount: int, before: int = before) -> str:
+            if effects.count("flaky") == before + 1:
+                raise ConnectionError("once")
+            return "ok"
+
         builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
         builder.add_node("agent", planner([ask("flaky", amount=1)]))
         retry = RetryPolicy(initial_interval=0.001, retry_on=ConnectionError, max_attempts=2)

@@ -30,7 +30,10 @@ _log = logging.getLogger("surefoot.run")
 _RUNS: Final = "runs"
 _THREADS: Final = "threads"
 _INPUTS: Final = "inputs"
+_held: dict[tuple[str, str], int] = {}
+"""Leases that this process holds: store and name → epoch."""
 _live: dict[tuple[str, str], LiveRun] = {}
+"""Runs that are under way here."""
 _live_lock = threading.Lock()
 
 
@@ -118,11 +121,13 @@ def _try_take(unit: Unit, guard: Guard, name: str) -> _Taken | None:
     lease = unit.leases.get(name)
     me = guard.store.owner()
     if lease is not None and lease.held:
-        live = _live.get((guard.store.url, name)) if lease.owner == me else None
-        running = live is not None and not live.paused and live.lease is not None and live.lease.epoch == lease.epoch
+        live = _live.get((guard.store.url, name))
+        paused = live is not None and live.paused and live.lease is not None and live.lease.epoch == lease.epoch
+        running = _held.get((guard.store.url, name)) == lease.epoch and not paused
         if running or (lease.owner != me and guard.store.alive(lease.owner)):
             return None
     taken = unit.leases.take(name, me)
+    _held[guard.store.url, name] = taken.epoch
     known = unit.records.get(_THREADS, name)
     if known is None:
         return _Taken(taken, None, None, 1)
@@ -246,6 +251,8 @@ def _forget(guard: Guard, lease: Lease | None) -> None:
         live = _live.get((guard.store.url, lease.name))
         if live is not None and live.lease is not None and live.lease.epoch == lease.epoch:
             del _live[guard.store.url, lease.name]
+        if _held.get((guard.store.url, lease.name)) == lease.epoch:
+            del _held[guard.store.url, lease.name]
 
 
 def _save(unit: Unit, record: RunRecord) -> None:
