@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -75,3 +76,9 @@ def test_errors_page_lists_every_error() -> None:
     for kind in classes:
         if issubclass(kind, errors.SurefootError):
             assert any(row.startswith(f"| `{kind.__name__}` | `{kind.code}` | {kind.exit_code} |") for row in rows), kind
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    """The reference pages say what the code says."""
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "reference.py", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

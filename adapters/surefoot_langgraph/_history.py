@@ -15,7 +15,12 @@ __all__ = ["Cursor", "Lineage", "head_id"]
 
 def head_id(found: Any) -> str | None:
     """Return the id in a checkpoint tuple, or ``None`` where there is none."""
-    return found.config["configurable"]["checkpoint_id"] if found is not None else None
+    return _id(found.config) if found is not None else None
+
+
+def _id(config: Any) -> str:
+    name: str = config["configurable"]["checkpoint_id"]
+    return name
 
 
 class Lineage:
@@ -31,7 +36,7 @@ class Lineage:
 
     def feed(self, snapshot: StateSnapshot) -> bool:
         """Take the next snapshot; return whether the chain is complete."""
-        here = snapshot.config["configurable"]["checkpoint_id"]
+        here = _id(snapshot.config)
         if self._want is not None and here != self._want:
             return False
         if self._child is not None:
@@ -42,7 +47,7 @@ class Lineage:
             if here != self._first:
                 self._between(None)
             return True
-        self._want = parent["configurable"]["checkpoint_id"]
+        self._want = _id(parent)
         return False
 
     def _between(self, parent: StateSnapshot | None) -> None:

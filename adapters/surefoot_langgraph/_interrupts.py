@@ -79,8 +79,9 @@ def own(config: Any) -> tuple[Any, Answers | None]:
 def consume(config: Any, count: int) -> None:
     """Advance the task's interrupt counter as a replayed body would have."""
     scratchpad = (config or {}).get("configurable", {}).get(_SCRATCHPAD)
-    for _ in range(count if scratchpad is not None else 0):
-        scratchpad.interrupt_counter()
+    if scratchpad is not None:
+        for _ in range(count):
+            scratchpad.interrupt_counter()
 
 
 def note(frame: Frame, exc: BaseException, config: Mapping[str, Any]) -> Tx | None:

@@ -42,7 +42,7 @@ class Step(Runnable[Any, Any]):
     """A node of a guarded graph. Outside an invocation of it, it is the node."""
 
     def __init__(self, name: str, bound: Runnable[Any, Any], guard: Guard, unkept: frozenset[str]) -> None:
-        self.name: str = name
+        self.name = self._step = name
         self.bound = bound
         self._guard = guard
         self._unkept = unkept
@@ -69,12 +69,12 @@ class Step(Runnable[Any, Any]):
         digest = _convert.digest(guard.codec, input, without=self._unkept)
         superstep = metadata.get("langgraph_step", 0)
         branch = branch_of(metadata.get("langgraph_path", ()), digest)
-        number = current.cursor.instance(self.name, superstep)
+        number = current.cursor.instance(self._step, superstep)
         reply = reply_of(guard, self.bound, input) if isinstance(self.bound, ToolNode) else None
         shared = reply is not None
-        path = join(current.prefix, element(self.name, number, "" if shared else branch))
+        path = join(current.prefix, element(self._step, number, "" if shared else branch))
         spec = StepSpec(
-            current.run, current.parent, path, self.name, input, digest, branch if shared else "", shared=shared, mark=superstep
+            current.run, current.parent, path, self._step, input, digest, branch if shared else "", shared=shared, mark=superstep
         )
 
         def body(frame: Frame) -> Do:

@@ -111,7 +111,7 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
 
     @functools.wraps(coro)
     async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        if coro is BaseTool._arun or (hasattr(self, "coroutine") and self.coroutine is None):  # noqa: SLF001 - as above
+        if coro is BaseTool._arun or getattr(self, "coroutine", ...) is None:  # noqa: SLF001 - as above
             return await coro(self, *args, **kwargs)  # it calls _run in a thread, which makes the claim there
         entered = _take()
         if entered is None:

@@ -104,12 +104,12 @@ class _Journal:
 class _Tables:
     def __init__(self, journal: _Journal) -> None:
         self.journal = journal
-        self.calls = _Calls(journal)
-        self.checkpoints = _Checkpoints(journal)
-        self.events = _Events(journal)
-        self.leases = _Leases(journal)
-        self.records = _Records(journal)
-        self.counters = _Counters(journal)
+        self.calls: Ledger = _Calls(journal)
+        self.checkpoints: CheckpointStore = _Checkpoints(journal)
+        self.events: EventLog = _Events(journal)
+        self.leases: Leases = _Leases(journal)
+        self.records: Records = _Records(journal)
+        self.counters: Counters = _Counters(journal)
 
 
 class _Calls(Ledger):

@@ -48,3 +48,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe went away: nothing to say
         sys.stderr.close()
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

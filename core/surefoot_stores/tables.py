@@ -57,12 +57,12 @@ class Tables:
         self.db = db
         self._unavailable = unavailable
         self._write = False
-        self.calls = _Calls(self)
-        self.checkpoints = _Checkpoints(self)
-        self.events = _Events(self)
-        self.leases = _Leases(self)
-        self.records = _Records(self)
-        self.counters = _Counters(self)
+        self.calls: Ledger = _Calls(self)
+        self.checkpoints: CheckpointStore = _Checkpoints(self)
+        self.events: EventLog = _Events(self)
+        self.leases: Leases = _Leases(self)
+        self.records: Records = _Records(self)
+        self.counters: Counters = _Counters(self)
 
     def begin(self, *, write: bool) -> None:
         """Open a transaction; a writing one waits for its turn among the processes."""

@@ -87,29 +87,18 @@ class Counters(ABC):
 class Transaction(Protocol):
     """What one transaction gives access to. All of it commits or none of it does."""
 
-    @property
-    def calls(self) -> Ledger:
-        """The ledger."""
-
-    @property
-    def checkpoints(self) -> CheckpointStore:
-        """The committed steps."""
-
-    @property
-    def events(self) -> EventLog:
-        """The event log."""
-
-    @property
-    def leases(self) -> Leases:
-        """The leases."""
-
-    @property
-    def records(self) -> Records:
-        """The features' own values."""
-
-    @property
-    def counters(self) -> Counters:
-        """The features' own amounts."""
+    calls: Ledger
+    """The ledger."""
+    checkpoints: CheckpointStore
+    """The committed steps."""
+    events: EventLog
+    """The event log."""
+    leases: Leases
+    """The leases."""
+    records: Records
+    """The features' own values."""
+    counters: Counters
+    """The features' own amounts."""
 
 
 class Store(ABC):

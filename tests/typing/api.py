@@ -1,0 +1,111 @@
+"""Never run, only type-checked: the programs that users and authors write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_type
+
+from langchain_core.tools import tool
+from langgraph.graph import MessagesState, StateGraph
+
+import surefoot
+from surefoot.contracts import Adapter, Allow, Capabilities, Decision, Deny, Gate, Store, Transaction, Verifier
+from surefoot.types import ProbeAnswer
+
+
+def langgraph_app(builder: StateGraph[MessagesState, None, MessagesState, MessagesState]) -> None:
+    """Wrap a graph in one line and keep its type."""
+    graph = builder.compile()
+    wrapped = surefoot.wrap(graph, store="sqlite:///app.db", reads=["search*"])
+    with surefoot.run("invoice-7", tenant="acme"):
+        wrapped.invoke({"messages": []})
+
+
+@tool
+@surefoot.tool(effect="unsafe", key=["order_id"])
+def charge(order_id: str, amount: int) -> str:
+    """Declare a tool, hand the key to the payment provider, and prove what did not happen."""
+    call = surefoot.current_call()
+    if call is None or amount <= 0:
+        raise surefoot.NotCommitted("nothing was sent")
+    return f"{order_id} {call.idempotency_key}"
+
+
+def probe(call: surefoot.Call) -> ProbeAnswer:
+    """Look whether a call in doubt happened."""
+    return surefoot.happened({"receipt": call.arguments["order_id"]}) if call.entry else surefoot.not_seen()
+
+
+class NotEmpty(Verifier):
+    """A verifier author's class."""
+
+    def verify(self, output: surefoot.StepOutput) -> surefoot.Verdict:
+        """Judge."""
+        if output.output:
+            return surefoot.Verdict.passed()
+        return surefoot.Verdict.failed(surefoot.ErrorClass.INCOMPLETE, "The answer was empty.")
+
+
+class OfficeHours(Gate):
+    """A gate author's class."""
+
+    def check(self, call: surefoot.Call) -> Decision:
+        """Decide."""
+        return Allow() if call.effect is surefoot.Effect.READ else Deny("the office is closed")
+
+
+def governed(target: Any) -> None:
+    """Use every option of wrap."""
+    surefoot.wrap(
+        target,
+        tools={"charge": surefoot.ToolRule(effect="unsafe", probe=probe), "get_*": surefoot.ToolRule(effect=surefoot.Effect.READ)},
+        steps={"answer": surefoot.StepRule(goal="answer", verifier=NotEmpty(), retry=surefoot.Retry(max_attempts=2))},
+        budget=surefoot.Budget(calls=20, per="thread"),
+        on_event=lambda event: print(event.seq, event.type),
+        wait=30,
+        strict=True,
+    )
+
+
+class MyAdapter(Adapter):
+    """An adapter author's class."""
+
+    name = "mine"
+    capabilities = Capabilities(copies=False)
+
+    def matches(self, target: object) -> bool:
+        """Match by module name."""
+        return any(kind.__module__ == "my_framework" for kind in type(target).__mro__)
+
+    def wrap(self, target: Any, guard: surefoot.Guard) -> Any:
+        """Wrap."""
+        guard.announce("mine")
+        return target
+
+
+@surefoot.hookimpl
+def surefoot_adapter() -> Adapter:
+    """Register it."""
+    return MyAdapter()
+
+
+def store_user(store: Store) -> int:
+    """A store author's contract from the other side."""
+
+    def work(tx: Transaction) -> int:
+        tx.records.put("mine", "k", {"a": 1}, version=0)
+        return tx.counters.value("n")
+
+    return assert_type(store.run(work), int)
+
+
+def operator() -> None:
+    """Settle what is in doubt."""
+    with surefoot.Guard("sqlite:///app.db", gates=[OfficeHours()]) as guard:
+        doubts = assert_type(guard.calls.list(state="in_doubt"), Sequence[surefoot.CallRecord])
+        for call in doubts:
+            guard.calls.settle(call.call_id, committed={"receipt": 1}, by="maria")
+        try:
+            guard.runs.show("run_1")
+        except surefoot.NotFound as exc:
+            print(exc.code, exc.exit_code, exc.run_id)
