@@ -24,13 +24,12 @@ demo: $(READY)  ## kill an agent in the middle of a payment, resume it, count th
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## lint, formatting, types, layers, docstrings
+check: $(READY)  ## lint, formatting, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
-	$(BIN)/interrogate core adapters tests
+	$(BIN)/lint-imports --no-logo
 
 certify: $(READY)  ## run the slow, exhaustive tests (marker "sweep")
 	$(BIN)/python -m pytest -m sweep

@@ -43,6 +43,19 @@ def docstrings(tree: ast.AST) -> Iterator[range]:
             yield range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
+def undocumented(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
+    """Yield the names below a module or class, itself included, that are public and have no docstring."""
+    if ast.get_docstring(node) is None:
+        yield name
+    for child in node.body:
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or child.name.startswith("_"):
+            continue
+        if isinstance(child, ast.ClassDef):
+            yield from undocumented(child, f"{name}:{child.name}")
+        elif ast.get_docstring(child) is None:
+            yield f"{name}:{child.name}"
+
+
 def code_lines(source: str) -> int:
     """Return how many lines hold code: not blank, not a comment, not a docstring."""
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -109,6 +122,18 @@ def test_adapter_is_advertised(package: str) -> None:
     entry_points = {target: name for name, target in PYPROJECT["project"]["entry-points"]["surefoot"].items()}
     assert package in entry_points
     assert entry_points[package] in PYPROJECT["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("module", [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
+def test_public_names_have_a_docstring(module: Path) -> None:
+    """Every module, and every public class, function and method in it, has a docstring; so has every test."""
+    assert list(undocumented(ast.parse(module.read_text(encoding="utf-8")), name_of(module))) == []
+
+
+def test_undocumented_finds_public_names_only() -> None:
+    """Modules, classes, methods and async functions are found; private and nested ones are not."""
+    source = "class A:\n    def b(self):\n        def c(): ...\n    def _d(self): ...\nasync def e(): ...\n"
+    assert list(undocumented(ast.parse(source), "m")) == ["m", "m:A", "m:A:b", "m:e"]
 
 
 def test_module_length() -> None:

@@ -1,102 +1,159 @@
 """Whose answer is it? Several tools of one task share LangGraph's list of resume values; each call gets its own (AS-95).
 
-LangGraph numbers ``interrupt()`` calls in the order in which they happen to run. Which call an answered interrupt belongs to
-is kept in the ledger instead: when an interrupt surfaces, its index is noted on the call that raised it, and on re-entry only
-that call is given the answer.
+LangGraph numbers ``interrupt()`` calls in the order in which they happen to run, and keeps their answers in one list a task. Here
+the ledger keeps them, with the call that asked: when an interrupt surfaces, its call is noted as the one that waits; on re-entry only
+that call is given the new answer, and each call the answers that it had before.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from surefoot import Effect
+from surefoot import CallRecord, Effect, Guard, NotStorable
+from surefoot.codec import Codec
 from surefoot.engine.frames import ActiveCall, Frame
-from surefoot.engine.program import Tx
+from surefoot.engine.program import Do, Pause, Program, Tx
 from surefoot.engine.unit import Unit
 
-__all__ = ["Answers", "consume", "note", "own"]
+__all__ = ["Answers", "consume", "own", "surfaced"]
 
 _SCRATCHPAD: Final = "__pregel_scratchpad"
 _SEND: Final = "__pregel_send"
 _RESUME: Final = "__resume__"
-_NESTED: Final = -1
+_LOOK: Final = 0.002
+_MISSING: Final = 0.25
 
 
 class Answers:
-    """A task's scratchpad as one of its calls sees it."""
+    """A task's scratchpad as one of its calls sees it.
 
-    def __init__(self, real: Any) -> None:
+    ``alone``: no other call shares the task's answers; it sees them all, and only what it is given is counted.
+    """
+
+    def __init__(self, real: Any, codec: Codec, *, alone: bool) -> None:
         self.call: ActiveCall | None = None
         """The call whose body is running; set when it starts."""
         self._real = real
-        self._before = list(real.resume)
+        self._codec = codec
+        self._alone = alone
         self._asked = 0
-        self._mine = False
+        self._asking = False
+        self._given: list[Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the task's own."""
         return getattr(self._real, name)
 
-    @property
-    def _noted(self) -> tuple[int, ...]:
-        return self.call.interrupts if self.call is not None else ()
-
-    def interrupt_counter(self) -> int:
-        """Return the index of this call's next interrupt: the noted one, else one that has no answer yet."""
-        noted = [index for index in self._noted if index != _NESTED]
-        asked, self._asked = self._asked, self._asked + 1
-        self._mine = asked < len(noted) and noted[asked] <= len(self._real.resume)
-        return noted[asked] if self._mine else len(self._before)
+    def _waits(self) -> bool:
+        return self._alone or (self.call is not None and self.call.interrupts[-1:] == (None,))
 
     @property
     def resume(self) -> list[Any]:
-        """The answers that this call may read."""
-        return self._real.resume if self._mine else self._before
+        """The answers that this call may read: those it had, and the new one if its question waited for it."""
+        if self._alone:
+            return self._real.resume  # type: ignore[no-any-return]
+        if self._given is None:
+            had = [self._codec.loads(a) for a in (self.call.interrupts if self.call else ()) if a is not None]
+            self._given = had + (list(self._real.resume[len(had) :]) if self._waits() else [])
+            self._keep(self._given[len(had) :])
+        return self._given
+
+    def interrupt_counter(self) -> int:
+        """Return the index of this call's next interrupt."""
+        self._asked, self._asking = self._asked + 1, True
+        if not self._alone:
+            return self._asked - 1
+        index: int = self._real.interrupt_counter()
+        self._keep(self._real.resume[index : index + 1])
+        return index
 
     def get_null_resume(self, consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - LangGraph's signature
-        """Return the answer of this invocation, if the interrupt that surfaced was this call's."""
-        noted = self._noted
-        mine = bool(noted) and noted[-1] in {_NESTED, len(self._real.resume)}
-        return self._real.get_null_resume(consume) if mine else None
+        """Return the answer of this invocation, if it was this call's question that surfaced."""
+        value = self._real.get_null_resume(consume) if self._waits() else None
+        if self._asking and value is not None:
+            self._keep([value])
+        self._asking = False
+        return value
+
+    def _keep(self, values: list[Any]) -> None:
+        for value in values if self.call is not None else ():
+            try:
+                self.call.answered.append(self._codec.dumps(value, whole=True))  # type: ignore[union-attr]
+            except NotStorable:  # the person is asked again
+                return
 
 
-def own(config: Any) -> tuple[Any, Answers | None]:
-    """Return a tool's config with its own view of the task's resume values, and that view."""
+def own(config: Any, guard: Guard, *, shared: bool) -> tuple[Any, Answers | None]:
+    """Return a tool's config with its own view of the task's answers, and that view.
+
+    Where calls share the task, what LangGraph would write into the task's one list is kept out of it.
+    """
     conf = (config or {}).get("configurable", {})
     if _SCRATCHPAD not in conf:
         return config, None
-    real, send = conf[_SCRATCHPAD], conf[_SEND]
-    answers = Answers(real)
+    send, answers = conf[_SEND], Answers(conf[_SCRATCHPAD], guard.codec, alone=not shared)
 
-    def whole(writes: Any) -> None:
-        send([(channel, list(real.resume) if channel == _RESUME else value) for channel, value in writes])
+    def without_answers(writes: Any) -> None:
+        send([write for write in writes if write[0] != _RESUME])
 
-    return {**config, "configurable": {**conf, _SCRATCHPAD: answers, _SEND: whole}}, answers
+    changed = {_SCRATCHPAD: answers, _SEND: without_answers} if shared else {_SCRATCHPAD: answers}
+    return {**config, "configurable": {**conf, **changed}}, answers
 
 
-def consume(config: Any, count: int) -> None:
-    """Advance the task's interrupt counter as a replayed body would have."""
+def consume(config: Any, record: CallRecord) -> None:
+    """Advance the task's interrupt counter as the replayed body did."""
     scratchpad = (config or {}).get("configurable", {}).get(_SCRATCHPAD)
     if scratchpad is not None:
-        for _ in range(count):
+        for _ in record.interrupts:
             scratchpad.interrupt_counter()
 
 
-def note(frame: Frame, exc: BaseException, config: Mapping[str, Any]) -> Tx | None:
-    """Return the transaction that notes a surfaced interrupt on the call that raised it, or ``None`` if none did."""
+def surfaced(guard: Guard, frame: Frame, exc: BaseException, config: Mapping[str, Any], reply: Requests | None) -> Program[None]:
+    """Note which call's question is about to surface, once the requests beside it have ended; none may begin after that.
+
+    In a task that calls share, LangGraph's list is set to that call's answers, so that the id of the interrupt and the answer to it
+    are the call's own.
+    """
     call_id = next((call_id for call_id, error in frame.raised.items() if error is exc), None)
-    if call_id is None:
-        return None
-    scratchpad = config.get("configurable", {}).get(_SCRATCHPAD)
-    answered = len(scratchpad.resume) if scratchpad is not None else 0
+    if call_id is None or reply is None or not reply.shared:
+        return
+    yield from _requests_ended(reply)
+    frame.run.entries[frame.path] = frame.run.next_entry()
+    while frame.asked:
+        yield Pause(0.002)
+    answers = yield Tx(lambda unit: _waits(unit, frame, call_id))
+    send = config.get("configurable", {}).get(_SEND)
+    if send is not None:
+        values = [guard.codec.loads(answer) for answer in answers if answer is not None]
+        yield Do(lambda: send([(_RESUME, values)]))
 
-    def work(unit: Unit) -> None:
-        record = unit.calls.get(call_id)
-        assert record is not None  # noqa: S101 - its body ran
-        index = _NESTED if record.effect is Effect.COMPOSITE else answered
-        if record.interrupts[-1:] != (index,):
-            unit.calls.update(dataclasses.replace(record, interrupts=(*record.interrupts, index)))
 
-    return Tx(work)
+class Requests(Protocol):
+    """How far the requests of a task are."""
+
+    shared: bool
+    expected: int
+    begun: int
+    ended: int
+
+
+def _requests_ended(reply: Requests) -> Program[None]:
+    """Let the requests beside the one that asks come to their end; one that a wrapper kept from its tool is not waited for long."""
+    missing = 0.0
+    while reply.ended < reply.expected and missing < _MISSING:
+        missing = 0.0 if reply.ended < reply.begun else missing + _LOOK
+        yield Pause(_LOOK)
+
+
+def _waits(unit: Unit, frame: Frame, call_id: str) -> tuple[str | None, ...]:
+    """Mark the call as the only one at its place that waits for an answer; return the answers that it had."""
+    found: tuple[str | None, ...] = ()
+    for row in unit.calls.under(frame.run.scope, frame.path):
+        had = tuple(answer for answer in row.interrupts if answer is not None)
+        wanted = (*had, None) if row.call_id == call_id else had
+        if row.path == frame.path and row.interrupts != wanted:
+            unit.calls.update(row.changed(interrupts=wanted))
+        if row.call_id == call_id:
+            found = had if row.effect is not Effect.COMPOSITE else ()
+    return found

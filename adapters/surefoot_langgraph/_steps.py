@@ -87,8 +87,7 @@ class Step(Runnable[Any, Any]):
                     except ParentCommand as exc:
                         return _convert.Raised(exc.args[0])
                     except GraphInterrupt as exc:
-                        if (noted := _interrupts.note(frame, exc, config)) is not None:
-                            guard.transact(noted)
+                        guard.drive(_interrupts.surfaced(guard, frame, exc, config, reply))
                         raise
 
             async def coro() -> Any:
@@ -98,8 +97,7 @@ class Step(Runnable[Any, Any]):
                     except ParentCommand as exc:
                         return _convert.Raised(exc.args[0])
                     except GraphInterrupt as exc:
-                        if (noted := _interrupts.note(frame, exc, config)) is not None:
-                            await guard.atransact(noted)
+                        await guard.adrive(_interrupts.surfaced(guard, frame, exc, config, reply))
                         raise
 
             return Do(plain, coro)

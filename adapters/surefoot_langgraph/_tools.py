@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -24,11 +26,30 @@ from surefoot_langgraph import _convert, _interrupts
 __all__ = ["Reply", "guarded", "guarded_node", "is_tool", "reply_of", "replying"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Reply:
-    """The requests of one model reply: id → position."""
+    """The requests of one model reply as a task runs them."""
 
     positions: Mapping[str, Position]
+    """Call id → position."""
+    shared: bool
+    """Whether several of them run in one task."""
+    expected: int
+    """How many of them have a tool in this task."""
+    begun: int = 0
+    ended: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Count a request that has come to its tool, until the tool has answered it."""
+        with self._lock:
+            self.begun += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.ended += 1
 
 
 @dataclass(slots=True)
@@ -36,6 +57,7 @@ class _Entered:
     """One request that came in through ``run`` or ``arun`` and whose body was not reached yet."""
 
     tool_call_id: str | None
+    reply: Reply | None
     config: Any = None
     answers: _interrupts.Answers | None = None
     replayed: list[CallRecord] = field(default_factory=list)
@@ -121,18 +143,20 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         return _answer(entered, value)
 
     def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        entered, kwargs["config"] = _enter(kwargs)
+        entered, kwargs["config"] = _enter(binding.guard, kwargs)
         token = _entered.set(entered)
         try:
-            return kind.run(self, tool_input, *args, **kwargs)
+            with entered.reply.request() if entered.reply else nullcontext():
+                return kind.run(self, tool_input, *args, **kwargs)
         finally:
             _entered.reset(token)
 
     async def arun(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        entered, kwargs["config"] = _enter(kwargs)
+        entered, kwargs["config"] = _enter(binding.guard, kwargs)
         token = _entered.set(entered)
         try:
-            return await kind.arun(self, tool_input, *args, **kwargs)
+            with entered.reply.request() if entered.reply else nullcontext():
+                return await kind.arun(self, tool_input, *args, **kwargs)
         finally:
             _entered.reset(token)
 
@@ -151,11 +175,12 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
     return made
 
 
-def _enter(kwargs: Mapping[str, Any]) -> tuple[_Entered, Any]:
+def _enter(guard: Guard, kwargs: Mapping[str, Any]) -> tuple[_Entered, Any]:
     """Return a new request, and the config for it: its own view of the task's interrupts where calls share a task."""
     config = kwargs.get("config")
-    mine, answers = _interrupts.own(config) if replying.get() is not None else (config, None)
-    return _Entered(kwargs.get("tool_call_id"), config, answers), mine
+    reply = replying.get()
+    mine, answers = _interrupts.own(config, guard, shared=reply is not None and reply.shared)
+    return _Entered(kwargs.get("tool_call_id"), reply, config, answers), mine
 
 
 def _at_body(entered: _Entered, tool: BaseTool) -> BaseTool:
@@ -171,6 +196,7 @@ def _take() -> _Entered | None:
     entered = _entered.get()
     if entered is not None:
         _entered.set(None)
+        replying.set(None)  # what the body asks for is not in the reply
     return entered
 
 
@@ -182,7 +208,7 @@ def _request(tool: BaseTool, binding: _Binding, entered: _Entered, args: Sequenc
     arguments = final_arguments(binding.defaults, kwargs)
     if args:
         arguments["*"] = [_data(arg) for arg in args]
-    reply = replying.get()
+    reply = entered.reply
     position = reply.positions.get(entered.tool_call_id or "") if reply else None
 
     def notice(text: str) -> Any:
@@ -190,8 +216,8 @@ def _request(tool: BaseTool, binding: _Binding, entered: _Entered, args: Sequenc
 
     def replaying_(record: CallRecord) -> None:
         entered.replayed.append(record)
-        if position is None:
-            _interrupts.consume(entered.config, len(record.interrupts))
+        if reply is None or not reply.shared:
+            _interrupts.consume(entered.config, record)
 
     alias = entered.tool_call_id
     return frame, Request(tool.name, arguments, tool, alias, position, notice if position else None, replaying_)
@@ -206,7 +232,8 @@ def _answer(entered: _Entered, value: Any) -> Any:
 
 def reply_of(guard: Guard, node: ToolNode, value: Any) -> Reply | None:
     """Return the positions of the requests in a tool node's input, or ``None`` where it names no model reply."""
-    state = value.get("state") if isinstance(value, dict) and value.get("__type") == "tool_call_with_context" else value
+    alone = isinstance(value, dict) and value.get("__type") == "tool_call_with_context"
+    state = value.get("state") if alone else value
     found = state if isinstance(state, list) else state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
     message = next((m for m in reversed(found or []) if isinstance(m, AIMessage)), None)
     if message is None:
@@ -217,7 +244,8 @@ def reply_of(guard: Guard, node: ToolNode, value: Any) -> Reply | None:
         rank = sum(1 for other, same in asked[:index] if other["name"] == call["name"] and same == digest)
         siblings = [same for other, same in asked if other is not call and other["name"] == call["name"]]
         positions.setdefault(call["id"] or "", Position(digest, rank, siblings))
-    return Reply(positions)
+    known = sum(1 for call in message.tool_calls if call["name"] in node.tools_by_name)
+    return Reply(positions, not alone, 1 if alone else known)
 
 
 def _asked_digest(guard: Guard, node: ToolNode, call: Mapping[str, Any]) -> str:

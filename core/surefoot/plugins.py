@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,15 +144,14 @@ class Plugins:
         """Return the policy for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
         return _known(self._pm.hook.surefoot_policy(spec=spec), "reads the policy", spec)  # type: ignore[no-any-return]
 
-    def event(self, event: Event) -> None:
-        """Show a stored event to every plugin; one that raises is logged and changes nothing."""
-        if not self._pm.hook.surefoot_event.get_hookimpls():
-            return
-        for impl in self._pm.hook.surefoot_event.get_hookimpls():
+    def event(self, event: Event, listener: Callable[[Event], None] | None = None) -> None:
+        """Show a stored event to every plugin and to ``listener``; one that raises is logged and changes nothing."""
+        impls = [impl.function for impl in self._pm.hook.surefoot_event.get_hookimpls()]
+        for listens in [*impls, listener] if listener else impls:
             try:
-                impl.function(event)
-            except Exception:  # noqa: BLE001 - a plugin that listens never stops a run
-                _log.exception("plugin %s raised for event %s", impl.plugin_name, event.type)
+                listens(event)
+            except Exception:  # noqa: BLE001 - who listens never stops a run
+                _log.exception("%r raised for event %s; the run goes on", listens, event.type)
 
     @property
     def redacts(self) -> bool:

@@ -335,8 +335,8 @@ class CallRecord:
     alias: str | None = None
     """The model's own id of the call; correlation only."""
     occurrence: str = "0"
-    interrupts: tuple[int, ...] = ()
-    """Which of its task's interrupts the body has had answered (AS-95)."""
+    interrupts: tuple[str | None, ...] = ()
+    """Answers (JSON text) that its body's interrupts were given; ``None`` last: its question surfaced and waits (AS-95)."""
     created: float = 0.0
     updated: float = 0.0
 

@@ -90,6 +90,54 @@ def test_as_95_a_denial_is_given_to_its_own_call(effects: Effects, store: str, m
     assert effects.all() == [["pay_a", 1]]
 
 
+@pytest.mark.parametrize("reads", [[], ["twice"]])
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_as_95_tools_that_ask_twice_each_get_their_own_answers(store: str, mode: str, by_id: bool, reads: list[str]) -> None:  # noqa: FBT001 - pytest
+    """Three parallel calls that ask two questions each: every question surfaces once, and each answer reaches the call that asked."""
+
+    @tool
+    def twice(amount: int) -> str:
+        """Ask twice."""
+        first = interrupt(f"{amount} first")
+        second = interrupt(f"{amount} second")
+        return f"{amount}: {first}, {second}"
+
+    plan = planner([ask("twice", amount=n) for n in range(3)])
+    graph = surefoot.wrap(react(plan, [twice]).compile(checkpointer=InMemorySaver()), store=store, reads=reads)
+    result = _run(graph, hello(), "t", mode)
+    asked = []
+    while "__interrupt__" in result:
+        (question,) = result["__interrupt__"]
+        asked.append(question.value)
+        answer = f"re {question.value}"
+        result = _run(graph, Command(resume={question.id: answer} if by_id else answer), "t", mode)
+    assert sorted(asked) == sorted(f"{n} {which}" for n in range(3) for which in ("first", "second"))
+    assert answers(result) == [f"{n}: re {n} first, re {n} second" for n in range(3)]
+
+
+def test_as_95_in_node_code_the_answers_stay_in_step(effects: Effects, store: str) -> None:
+    """A guarded tool that asks, called in a node that asks as well: when it replays, the node's next question is still the next one."""
+    guard = Guard(store)
+    pay = guard.tool(asker(effects, "pay"))
+
+    def node(_state: MessagesState) -> dict[str, Any]:
+        before = interrupt("before")
+        paid = pay.invoke({"amount": 5})
+        after = interrupt("after")
+        return {"messages": [AIMessage(f"{before} | {paid} | {after}")]}
+
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    graph = surefoot.wrap(builder.compile(checkpointer=InMemorySaver()), guard=guard)
+    result = graph.invoke(hello(), config("t"))
+    for answer in ("a", "yes", "c"):
+        result = graph.invoke(Command(resume=answer), config("t"))
+    assert result["messages"][-1].content == "a | pay 5: yes | c"
+    assert effects.count("pay") == 1
+
+
 @pytest.mark.parametrize(
     ("rule", "outcome", "runs"),
     [

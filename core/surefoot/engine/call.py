@@ -11,30 +11,51 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surefoot.contracts import Allow, Deny, Hold
 from surefoot.engine import doubt, outcomes, words
-from surefoot.engine.claims import Ask, AskGates, Busy, Claim, Claimed, Drifted, InDoubtHere, Replay, Request, Stop, decide, refuse_and_hold
+from surefoot.engine.claims import (
+    Ask,
+    AskGates,
+    Busy,
+    Claim,
+    Claimed,
+    Drifted,
+    InDoubtHere,
+    Replay,
+    Request,
+    Stop,
+    decide,
+    fence,
+    refuse_and_hold,
+)
 from surefoot.engine.failure import load_error
 from surefoot.engine.frames import ActiveCall, Frame, inside
+from surefoot.engine.key import call_id
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Pause, Program, Tx
+from surefoot.engine.transitions import CallEvent
 from surefoot.errors import Denied, InDoubt, InFlight, ResultUnavailable
 from surefoot.types import CallRecord, CallState, Effect
 
 if TYPE_CHECKING:
     from surefoot.engine.claims import Answer
     from surefoot.engine.guard import Guard
+    from surefoot.engine.unit import Unit
 
 __all__ = ["call"]
+
+_log = logging.getLogger("surefoot.call")
 
 
 def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]:
     """Govern one requested call and return (or raise) its answer."""
     claim = Claim.of(guard, frame, request)
     answered = False
+    frame.count(asked=+1)
     try:
         if claim.effect is Effect.READ and guard.budget is None:
             refused = yield from _ask_gates(guard, claim, claim.record(guard.clock()))
@@ -49,6 +70,7 @@ def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]
         answered = True
         return result
     finally:
+        frame.count(asked=-1)
         if claim.plain_rank is not None:
             frame.plain_ended(request.tool, claim.digest, claim.plain_rank, answered=answered)
 
@@ -129,7 +151,7 @@ def replay(guard: Guard, claim: Claim, record: CallRecord) -> Any:
         error = load_error(guard.codec, record.error)
         if record.effect is Effect.UNCLASSIFIED:
             error.add_note(words.raised_note(record))
-            guard.note_once(claim.tool, words.raised_note(record))
+            _log.warning("%s", words.raised_note(record))
         claim.frame.raised[record.call_id] = error
         raise error
     if record.value is None:
@@ -147,24 +169,39 @@ def _perform(guard: Guard, claim: Claim, claimed: Claimed, body: Do) -> Program[
         claim.call(record), frame, claim.request.tool_object, claim.occurrence, claimed.reentered, composite, record.interrupts
     )
     guard.started(record)
-    frame.count(+1)
+    frame.count(running=+1)
     try:
         value = yield inside(active, body)
     except BaseException as exc:
         frame.raised[record.call_id] = exc
-        yield from outcomes.raised(guard, claim, record, exc)
+        yield from outcomes.raised(guard, claim, record, exc, active.answers())
         raise
     else:
-        yield from outcomes.committed(guard, claim, record, value)
+        yield from outcomes.committed(guard, claim, record, value, active.answers())
         return value
     finally:
-        frame.count(-1)
+        frame.count(running=-1)
         guard.ended(record)
 
 
 def _read(guard: Guard, claim: Claim, body: Do) -> Program[Any]:
     """Run a declared read: no intent, one write for the outcome."""
-    record = claim.record(guard.clock())
-    value = yield inside(ActiveCall(claim.call(record), claim.frame, claim.request.tool_object, claim.occurrence, reentered=False), body)
-    yield from outcomes.was_read(guard, claim, value)
+    old = yield Tx(partial(_seen, claim=claim), write=False)
+    record = old or claim.record(guard.clock())
+    active = ActiveCall(
+        claim.call(record), claim.frame, claim.request.tool_object, claim.occurrence, reentered=False, interrupts=record.interrupts
+    )
+    try:
+        value = yield inside(active, body)
+    except Exception as exc:
+        if guard.suspends(exc):
+            claim.frame.raised[record.call_id] = exc
+            yield from outcomes.was_read(claim, CallEvent.SUSPENDED, {"interrupts": active.answers()})
+        raise
+    yield from outcomes.was_read(claim, CallEvent.COMMITTED, outcomes.stored(guard, claim, record, value, active.answers()))
     return value
+
+
+def _seen(unit: Unit, claim: Claim) -> CallRecord | None:
+    fence(unit, claim.frame)
+    return unit.calls.get(call_id(claim.key))

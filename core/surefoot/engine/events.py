@@ -48,10 +48,9 @@ def link(previous: str, event: Event) -> str:
 
 def verify(events: Iterable[Event], previous: str = "") -> int | None:
     """Return the ``seq`` of the first event that does not fit the chain, or ``None`` when all do (I21)."""
-    expected = 0
+    last = None
     for event in events:
-        expected = expected + 1 if expected else event.seq
-        if event.seq != expected or event.link != link(previous, event):
+        if (last is not None and event.seq != last + 1) or event.link != link(previous, event):
             return event.seq
-        previous = event.link
+        previous, last = event.link, event.seq
     return None

@@ -74,6 +74,8 @@ class Frame:
     """Calls of an earlier entry exist at or below this path."""
     running: int = 0
     """Bodies that run in it now."""
+    asked: int = 0
+    """Requests in it that have no answer yet."""
     reminded: set[str] = field(default_factory=set)
     """Tools whose drift this entry has been told about."""
     raised: dict[str, BaseException] = field(default_factory=dict)
@@ -110,10 +112,11 @@ class Frame:
         with self._lock:
             self._plain[tool, digest][rank] = "answered" if answered else "open"
 
-    def count(self, change: int) -> None:
-        """Note that a body started (+1) or ended (-1)."""
+    def count(self, *, running: int = 0, asked: int = 0) -> None:
+        """Note that a body, or a request, began (+1) or ended (-1)."""
         with self._lock:
-            self.running += change
+            self.running += running
+            self.asked += asked
 
 
 @dataclass(eq=False)
@@ -127,9 +130,15 @@ class ActiveCall:
     occurrence: str
     reentered: bool
     composite: bool = False
-    interrupts: tuple[int, ...] = ()
-    """Which of its task's interrupts it had surfaced before (see :class:`~surefoot.types.CallRecord`)."""
+    interrupts: tuple[str | None, ...] = ()
+    """What its interrupts were answered before this entry (see :class:`~surefoot.types.CallRecord`)."""
+    answered: list[str] = field(default_factory=list)
+    """What they were answered in this entry."""
     _inner: Frame | None = None
+
+    def answers(self) -> tuple[str | None, ...]:
+        """Return every answer so far; a question that waited and was not answered waits no longer."""
+        return (*(answer for answer in self.interrupts if answer is not None), *self.answered)
 
     def inner(self) -> Frame:
         """Return the frame for what is requested inside the body."""

@@ -73,7 +73,6 @@ class Guard:
         self._verifiers: dict[int, Verifier | None] = {}
         self._suspends: list[type[BaseException]] = []
         self._on_event = on_event
-        self._noted: set[str] = set()
 
     # --- rules
 
@@ -130,12 +129,6 @@ class Guard:
             return repr(load_error(self.codec, record.error))[:300]
         return "unknown"
 
-    def note_once(self, tool: str, note: str) -> None:
-        """Log something about a tool, the first time only."""
-        if tool not in self._noted:
-            self._noted.add(tool)
-            _log.warning("%s", note)
-
     # --- what runs here
 
     def started(self, record: CallRecord) -> None:
@@ -181,16 +174,7 @@ class Guard:
     def _deliver(self, box: list[Unit]) -> None:
         for unit in box:
             for event in unit.events:
-                self.plugins.event(event)
-                if self._on_event is not None:
-                    self._safely(event)
-
-    def _safely(self, event: Event) -> None:
-        assert self._on_event is not None  # noqa: S101 - asked only then
-        try:
-            self._on_event(event)
-        except Exception:  # noqa: BLE001 - a listener never stops a run
-            _log.exception("on_event raised for %s; the run goes on", event.type)
+                self.plugins.event(event, self._on_event)
 
     def drive(self, program: Program[Any]) -> Any:
         """Run one of the engine's programs from ordinary code."""

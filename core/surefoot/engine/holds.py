@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from surefoot.engine import words
@@ -47,11 +48,7 @@ def lift(unit: Unit, call_id: str, run_ids: set[str]) -> None:
 
 def held_by(unit: Unit, call_id: str) -> set[str]:
     """Return the runs that ``call_id`` holds: its own, and later ones of its conversation that asked for it again."""
-    after, found = None, set()
-    while page := unit.records.list(_NAMESPACE, after=after):
-        found |= {record.key for record in page if call_id in record.value["calls"]}
-        after = page[-1].key
-    return found
+    return {record.key for record in unit.records.list(_NAMESPACE, limit=sys.maxsize) if call_id in record.value["calls"]}
 
 
 def error(unit: Unit, run_id: str, hold: dict[str, Any]) -> InDoubt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from surefoot.engine import holds
 from surefoot.engine.failure import dump_error
@@ -19,25 +19,28 @@ if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
-__all__ = ["committed", "escaped", "raised", "was_read"]
+__all__ = ["committed", "escaped", "raised", "stored", "was_read"]
 
 _log = logging.getLogger("surefoot.call")
 _TRIES: Final = (0.02, 0.1, 0.5, 1.0)
 
 
-def committed(guard: Guard, claim: Claim, record: CallRecord, value: Any) -> Program[None]:
-    """Record that the body returned. A value that cannot be stored is a reason, never an error of the call (AS-78)."""
-    changes = _value(guard, claim, record, value)
-    yield from _write(record, partial(_land, claimed=record, changes=changes))
+Answers: TypeAlias = tuple[str | None, ...]
 
 
-def _value(guard: Guard, claim: Claim, record: CallRecord, value: Any) -> dict[str, Any]:
+def committed(guard: Guard, claim: Claim, record: CallRecord, value: Any, answers: Answers) -> Program[None]:
+    """Record that the body returned."""
+    yield from _write(record, partial(_land, claimed=record, changes=stored(guard, claim, record, value, answers)))
+
+
+def stored(guard: Guard, claim: Claim, record: CallRecord, value: Any, answers: Answers) -> dict[str, Any]:
+    """Return a result as fields of its row. One that cannot be stored is a reason, never an error of the call (AS-78)."""
     try:
-        return {"value": guard.codec.dumps(value, whole=True), "reason": ""}
+        return {"value": guard.codec.dumps(value, whole=True), "reason": "", "interrupts": answers}
     except NotStorable as problem:
         what = f"the effect of {claim.tool} ({record.call_id}) is committed, but its result cannot be replayed: {problem}"
         warnings.warn(what, SurefootWarning, stacklevel=2)
-        return {"value": None, "reason": f"result_unserialisable: {problem}"}
+        return {"value": None, "reason": f"result_unserialisable: {problem}", "interrupts": answers}
 
 
 def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
@@ -54,9 +57,9 @@ def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
         unit.emit(record.run_id, "call.late_conflict", step=record.path, call_id=record.call_id, state=str(record.state))
 
 
-def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException) -> Program[None]:
+def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException, answers: Answers) -> Program[None]:
     """Record that the body raised: an answer, a proof, the framework's control flow, or a doubt."""
-    changes: dict[str, Any] = {"reason": guard.redact(f"{type(exc).__name__}: {exc}")[:500]}
+    changes: dict[str, Any] = {"reason": guard.redact(f"{type(exc).__name__}: {exc}")[:500], "interrupts": answers}
     if guard.suspends(exc):
         event = CallEvent.SUSPENDED
     elif isinstance(exc, (NotCommitted, *claim.rule.not_committed)):
@@ -78,19 +81,18 @@ def _end(unit: Unit, claimed: CallRecord, event: CallEvent, changes: dict[str, A
         unit.move(record, event, **changes)
 
 
-def was_read(guard: Guard, claim: Claim, value: Any) -> Program[None]:
+def was_read(claim: Claim, event: CallEvent, changes: dict[str, Any]) -> Program[None]:
     """Record the outcome of a declared read: its only write."""
 
     def work(unit: Unit) -> None:
         row = claim.record(unit.now)
-        changes = _value(guard, claim, row, value)
         old = unit.calls.get(row.call_id)
         if old is None:
-            unit.add(row, CallEvent.COMMITTED, **changes)
+            unit.add(row, event, **changes)
         else:
             if old.state is not CallState.INTENT:
                 old = unit.move(old, CallEvent.REENTERED, entry=row.entry, touched=row.entry)
-            unit.move(old, CallEvent.COMMITTED, **changes)
+            unit.move(old, event, **changes)
 
     yield Tx(work)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -103,26 +104,10 @@ async def adrive(program: Program[T], transact: Callable[[Tx], Awaitable[Any]]) 
 
 
 def _await(awaitable: Awaitable[T]) -> T:
-    """Run an awaitable to its end from ordinary code, in a thread of its own if this one has a running loop."""
+    """Run an awaitable to its end from ordinary code, in a thread of its own: this one may have a running loop."""
 
     async def whole() -> T:
         return await awaitable
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(whole())
-    box: list[Any] = []
-
-    def target() -> None:
-        try:
-            box.append(asyncio.run(whole()))
-        except BaseException as exc:  # noqa: BLE001 - carried to the waiting thread
-            box.append(exc)
-
-    thread = threading.Thread(target=target, name="surefoot-await")
-    thread.start()
-    thread.join()
-    if isinstance(box[0], BaseException):
-        raise box[0]
-    return box[0]  # type: ignore[no-any-return]
+    with ThreadPoolExecutor(1, "surefoot-await") as pool:
+        return pool.submit(copy_context().run, asyncio.run, whole()).result()

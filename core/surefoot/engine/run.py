@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,6 @@ _held: dict[tuple[str, str], int] = {}
 """Leases that this process holds: store and name → epoch."""
 _live: dict[tuple[str, str], LiveRun] = {}
 """Runs that are under way here."""
-_live_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +138,7 @@ def _try_take(unit: Unit, guard: Guard, name: str) -> _Taken | None:
 def _alive(guard: Guard, spec: RunSpec, record: RunRecord, lease: Lease | None, *, resumed: bool) -> LiveRun:
     live = LiveRun(guard, record, spec.thread or record.run_id, lease, spec.stop, resumed=resumed)
     if lease is not None:
-        with _live_lock:
-            _live[guard.store.url, lease.name] = live
+        _live[guard.store.url, lease.name] = live
     return live
 
 
@@ -247,12 +245,12 @@ def _release(guard: Guard, lease: Lease | None) -> Program[None]:
 def _forget(guard: Guard, lease: Lease | None) -> None:
     if lease is None:
         return
-    with _live_lock:
-        live = _live.get((guard.store.url, lease.name))
-        if live is not None and live.lease is not None and live.lease.epoch == lease.epoch:
-            del _live[guard.store.url, lease.name]
-        if _held.get((guard.store.url, lease.name)) == lease.epoch:
-            del _held[guard.store.url, lease.name]
+    key = (guard.store.url, lease.name)
+    live = _live.get(key)
+    if live is not None and live.lease is not None and live.lease.epoch == lease.epoch:
+        _live.pop(key, None)
+    if _held.get(key) == lease.epoch:
+        _held.pop(key, None)
 
 
 def _save(unit: Unit, record: RunRecord) -> None:
@@ -270,11 +268,7 @@ def _record(unit: Unit, value: dict[str, Any]) -> RunRecord:
     return RunRecord(**{**value, "status": RunStatus(value["status"]), "hold": tuple(hold["calls"]) if hold else ()})
 
 
-def find_run(unit: Unit, *, after: str | None = None, limit: int = 100) -> list[RunRecord]:
+def find_run(unit: Unit, *, limit: int = 100) -> list[RunRecord]:
     """Return runs, newest first."""
-    found: list[RunRecord] = []
-    position = after
-    while page := unit.records.list(_RUNS, after=position):
-        found += [_record(unit, record.value) for record in page]
-        position = page[-1].key
+    found = (_record(unit, record.value) for record in unit.records.list(_RUNS, limit=sys.maxsize))
     return sorted(found, key=lambda run: run.created, reverse=True)[:limit]

@@ -78,7 +78,9 @@ def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[A
         floor = spec.run.next_entry()
         yield Tx(partial(_rejected, spec=spec, attempt=attempt, verdict=verdict, floor=floor))
         if attempt >= retry.max_attempts:
-            _exhausted(spec, attempt, verdict)
+            why = f"{verdict.status}, {verdict.error_class or verdict.reason}"
+            msg = f"step {spec.path} did not pass its verifier in {attempt} attempts (last: {why}); nothing of it was committed"
+            raise VerificationFailed(msg, run_id=spec.run.record.run_id)
         yield Pause(retry.wait(attempt, random.random()))  # noqa: S311 - jitter, not a secret
         if verdict.status is VerdictStatus.FAIL:
             hint = verdict.hint or f"The last output was rejected: {verdict.error_class}."
@@ -184,9 +186,3 @@ def _rejected(unit: Unit, spec: StepSpec, attempt: int, verdict: Verdict, floor:
         hint=verdict.hint,
         reason=verdict.reason,
     )
-
-
-def _exhausted(spec: StepSpec, attempt: int, verdict: Verdict) -> None:
-    why = verdict.error_class or verdict.reason
-    msg = f"step {spec.path} did not pass its verifier in {attempt} attempts (last: {verdict.status}, {why}); nothing of it was committed"
-    raise VerificationFailed(msg, run_id=spec.run.record.run_id)

@@ -78,7 +78,7 @@ _AGAIN: Final = _T(_S.INTENT, sticky=False)
 TABLE: Final[dict[tuple[CallState | None, CallEvent], Transition]] = {
     (None, _E.CLAIMED): _T(_S.INTENT, why="durable before the body starts"),
     (None, _E.COMMITTED): _T(_S.COMMITTED, why="a read has no intent: outcome only"),
-    (None, _E.RAISED): _T(_S.RAISED, why="a read has no intent: outcome only"),
+    (None, _E.SUSPENDED): _T(_S.SUSPENDED, why="a read has no intent: outcome only"),
     (None, _E.HELD): _DOUBT,
     (_S.INTENT, _E.COMMITTED): _T(_S.COMMITTED, sticky=False, why="durable before the framework sees the value"),
     (_S.INTENT, _E.RAISED): _T(_S.RAISED, why="sticky for a declared unsafe tool"),
