@@ -205,6 +205,17 @@ def test_as_15_as_19_a_business_key_is_the_operation(effects: Effects, store: st
     assert effects.count("charge") == 1
 
 
+def test_as_18_tenants_do_not_meet(effects: Effects, store: str) -> None:
+    """Two tenants with the same business key, thread and arguments each get their own effect and their own answer."""
+    charge = surefoot.tool(key=["amount"])(effects.tool("charge", lambda _amount: f"for {effects.count('charge')}"))
+    graph = surefoot.wrap(react(planner([ask("charge", amount=5)]), [charge]).compile(), store=store)
+    for number, tenant in enumerate(("acme", "evil-corp"), start=1):
+        for _ in range(2):
+            with surefoot.run(tenant=tenant):
+                assert answers(graph.invoke(hello(), config("t"))) == [f"for {number}"]
+    assert effects.count("charge") == 2
+
+
 def _order(effects: Effects) -> Any:
     @tool
     def order(order_id: str, amount: int) -> str:
