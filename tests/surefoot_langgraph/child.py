@@ -18,7 +18,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import Command, Send
+from langgraph.types import Command, Send, interrupt
 from support import Effects, ask, config, planner, react
 
 import surefoot
@@ -158,6 +158,17 @@ def sibling(child: Child) -> Any:
     return react(planner([ask("charge", amount=5), ask("dies", amount=1)]), [child.tool(), dies])
 
 
+def asking(child: Child) -> Any:
+    """A charge beside a tool that asks a person."""
+
+    @tool
+    def ask_human(amount: int) -> str:
+        """Ask a person."""
+        return f"{amount}: {interrupt(amount)}"
+
+    return react(planner([ask("charge", amount=5), ask("ask_human", amount=1)]), [child.tool(), ask_human])
+
+
 def subgraph(child: Child) -> Any:
     """The agent loop as a node of another graph."""
     builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
@@ -224,6 +235,8 @@ def main(told: dict[str, Any]) -> None:
     child = Child(told)
     builder = globals()[child.told["scenario"]](child)
     given = None if child.told.get("input") is None else {"messages": [HumanMessage(child.told["input"])]}
+    if "resume" in told:
+        given = Command(resume=told["resume"])
     result = child.run(builder, given)
     print(
         json.dumps(

@@ -100,6 +100,15 @@ def test_as_89_resumed_or_sent_again_in_every_durability(tmp_path: Path, durabil
     assert Effects(tmp_path / "effects").count("charge") == 1
 
 
+@pytest.mark.parametrize("mode", [False, True])
+def test_as_01_an_interrupted_sibling_resumed_in_a_new_process(tmp_path: Path, mode: bool) -> None:  # noqa: FBT001 - pytest passes parameters by name
+    """A tool asks a person beside a charge; answered in a new process, the charge ran once and its message is the first result."""
+    resumed(tmp_path, "asking", input="go", **{"async": mode})
+    messages = resumed(tmp_path, "asking", resume="yes", **{"async": mode})
+    assert [m[1] for m in messages if m[0] == "tool"] == ["charged 5", "1: yes"]
+    assert Effects(tmp_path / "effects").count("charge") == 1
+
+
 def test_as_01_a_finished_sibling_is_not_repeated(tmp_path: Path) -> None:
     """Killed in one of two parallel calls, the other is not run again, and its message is the first result."""
     killed(tmp_path, "sibling", kill="sibling", input="go", tools={"dies": "idempotent"})
