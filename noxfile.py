@@ -9,10 +9,11 @@ from packaging.requirements import Requirement
 nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-EXTRAS = {name: Requirement(requires[0]) for name, requires in PROJECT["optional-dependencies"].items()}
-FRAMEWORKS = sorted(
-    name for name, package in PROJECT["entry-points"]["surefoot"].items() if name in EXTRAS and package == f"surefoot_{name}"
-)
+EXTRAS = {name: Requirement(requires[0]) for name, requires in PROJECT["optional-dependencies"].items() if requires}
+PACKAGES = {
+    name: package for name, package in PROJECT["entry-points"]["surefoot"].items() if package == f"surefoot_{name.replace('-', '_')}"
+}
+FRAMEWORKS = sorted(EXTRAS.keys() & PACKAGES.keys())
 
 
 @nox.session
@@ -24,4 +25,4 @@ def adapter(session: nox.Session, framework: str, end: str) -> None:
     floor = next(part.version for part in requirement.specifier if part.operator == ">=")
     pins = [f"{requirement.name}=={floor}"] if end == "oldest" else []
     session.install("-e", f".[{framework},test]", *pins)
-    session.run("python", "-m", "pytest", f"tests/surefoot_{framework}", *session.posargs)
+    session.run("python", "-m", "pytest", f"tests/{PACKAGES[framework]}", *session.posargs)

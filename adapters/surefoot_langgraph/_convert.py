@@ -10,11 +10,10 @@ from typing import Any, Final
 from langchain_core import messages
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
-from langgraph.types import Command, Interrupt, Send
+from langgraph.types import Command, Interrupt, Overwrite, Send
 from pydantic import BaseModel
 
-from surefoot import NotStorable
-from surefoot.codec import Codec
+from surefoot_adapters import Codec
 
 __all__ = ["Raised", "digest", "input_digest", "rebound", "register"]
 
@@ -47,6 +46,7 @@ def register(codec: Codec) -> None:
     codec.register("lg.Command", Command, _dump_command, lambda data: Command(**data))
     codec.register("lg.Send", Send, lambda send: [send.node, send.arg], lambda data: Send(*data))
     codec.register("lg.Interrupt", Interrupt, lambda i: [i.value, i.id], lambda data: Interrupt(value=data[0], id=data[1]))
+    codec.register("lg.Overwrite", Overwrite, lambda over: over.value, Overwrite)
     codec.register("lg.Raised", Raised, lambda raised: raised.command, Raised)
 
 
@@ -72,7 +72,7 @@ def digest(codec: Codec, value: Any, *, without: frozenset[str] = frozenset()) -
         value = {key: item for key, item in value.items() if key not in without}
     try:
         return codec.digest(_named(value, names))
-    except NotStorable:
+    except Exception:  # noqa: BLE001 - a cycle, or whatever a foreign object's attributes raise: it has no digest
         return None
 
 

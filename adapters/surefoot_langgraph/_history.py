@@ -8,9 +8,9 @@ from typing import Any
 from langgraph.types import StateSnapshot
 
 from surefoot import Checkpoint
-from surefoot.engine.key import quote
+from surefoot_adapters import quote
 
-__all__ = ["Cursor", "Lineage", "head_id"]
+__all__ = ["Cursor", "Lineage", "Written", "head_id"]
 
 
 def head_id(found: Any) -> str | None:
@@ -23,11 +23,38 @@ def _id(config: Any) -> str:
     return name
 
 
-class Lineage:
-    """The parent chain from a head back to a run's first checkpoint, fed with snapshots newest first."""
+class Written:
+    """The checkpoint that a run wrote, of the one that is named: itself, or what ``update_state`` changed. Fed newest first."""
 
-    def __init__(self, first: str | None) -> None:
+    def __init__(self, named: str) -> None:
+        self._named = self._want = named
+        self._newest: str | None = None
+
+    def feed(self, snapshot: StateSnapshot) -> bool:
+        """Take the next snapshot; return whether it is the one."""
+        here = _id(snapshot.config)
+        by_hand = (snapshot.metadata or {}).get("source") == "update" and snapshot.parent_config is not None
+        if self._newest is None and not by_hand:
+            self._newest = here
+        if here == self._want and by_hand:
+            self._want = _id(snapshot.parent_config)
+            return False
+        return here == self._want
+
+    def fork(self) -> str:
+        """Return the checkpoint that a branch begins at; the named one, where the thread goes on from the newest with the change."""
+        return self._named if self._want == self._newest else self._want
+
+
+class Lineage:
+    """The parent chain from a head back to a run's first checkpoint, fed with snapshots newest first.
+
+    ``done``: the invocation goes on from the head, and tasks whose output is kept beside it will not run again.
+    """
+
+    def __init__(self, first: str | None, *, done: bool = False) -> None:
         self._first = first
+        self._done = done
         self._want: str | None = None
         self._child: StateSnapshot | None = None
         self.counts: dict[str, int] = {}
@@ -41,6 +68,8 @@ class Lineage:
             return False
         if self._child is not None:
             self._between(snapshot)
+        elif self._done:
+            self._count({task.name for task in snapshot.tasks} - {task.name for task in snapshot.tasks if task.result is None})
         parent = snapshot.parent_config
         self._child = snapshot
         if here == self._first or parent is None:
@@ -57,10 +86,13 @@ class Lineage:
             return
         done, begun = _step(child), _step(parent) if parent is not None else -1
         if parent is not None and done == begun + 1:
-            for name in {task.name for task in parent.tasks}:
-                self.counts[name] = self.counts.get(name, 0) + 1
+            self._count({task.name for task in parent.tasks})
         else:
             self.gaps.append((begun, done))
+
+    def _count(self, names: set[str]) -> None:
+        for name in names:
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def behind(self, checkpoints: Iterable[Checkpoint], prefix: str) -> dict[str, int]:
         """Return instances by quoted step name; super-steps that the framework did not keep are taken from our commits."""

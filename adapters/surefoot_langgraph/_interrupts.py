@@ -10,28 +10,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from surefoot import CallRecord, Effect, Guard, NotStorable
-from surefoot.codec import Codec
-from surefoot.engine.frames import ActiveCall, Frame
-from surefoot.engine.program import Do, Pause, Program, Tx
-from surefoot.engine.unit import Unit
+from langgraph.errors import GraphInterrupt
 
-__all__ = ["Answers", "consume", "own", "surfaced"]
+from surefoot import CallRecord, Effect, Guard, NotStorable
+from surefoot_adapters import ActiveCall, Codec, Do, Frame, Pause, Program, Tx, Unit
+from surefoot_langgraph import _approvals
+
+__all__ = ["MISSING", "Answers", "Attempt", "consume", "own", "retried", "surfaced"]
 
 _SCRATCHPAD: Final = "__pregel_scratchpad"
 _SEND: Final = "__pregel_send"
 _RESUME: Final = "__resume__"
 _LOOK: Final = 0.002
-_MISSING: Final = 0.25
+MISSING: Final = 0.5
+"""Seconds without any progress after which a request is taken not to come."""
+_GRAPHS: Final = 1_000_000
+"""More graphs than one attempt of a step runs."""
 
 
 class Answers:
     """A task's scratchpad as one of its calls sees it.
 
     ``alone``: no other call shares the task's answers; it sees them all, and only what it is given is counted.
+    ``index`` and ``size`` say which of the task's calls it is.
     """
 
-    def __init__(self, real: Any, codec: Codec, *, alone: bool) -> None:
+    def __init__(self, real: Any, codec: Codec, *, alone: bool, index: int = 0, size: int = 1) -> None:
         self.call: ActiveCall | None = None
         """The call whose body is running; set when it starts."""
         self._real = real
@@ -40,6 +44,13 @@ class Answers:
         self._asked = 0
         self._asking = False
         self._given: list[Any] | None = None
+        self._graph, self._size = index, size
+
+    def _looks_like(self) -> type[Any]:
+        """LangGraph numbers graphs only where it sees a scratchpad of its own class."""
+        return type(self._real)
+
+    __class__: Any = property(_looks_like)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the task's own."""
@@ -68,6 +79,22 @@ class Answers:
         self._keep(self._real.resume[index : index + 1])
         return index
 
+    @property
+    def upcoming(self) -> int | None:
+        """The number of the next graph that the call runs, or ``None`` where only the task knows it."""
+        return getattr(self._real, "upcoming", None) if self._alone else self._graph
+
+    def subgraph_counter(self) -> int:
+        """Return the number of the next graph that the call runs; LangGraph tells the graphs of a task apart by it.
+
+        A task counts them in the order in which its calls happen to get there, so that on re-entry they would find each other's
+        state; here each call has numbers of its own.
+        """
+        if self._alone:
+            return self._real.subgraph_counter()  # type: ignore[no-any-return]
+        number, self._graph = self._graph, self._graph + self._size
+        return number
+
     def get_null_resume(self, consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - LangGraph's signature
         """Return the answer of this invocation, if it was this call's question that surfaced."""
         value = self._real.get_null_resume(consume) if self._waits() else None
@@ -84,15 +111,52 @@ class Answers:
                 return
 
 
-def own(config: Any, guard: Guard, *, shared: bool) -> tuple[Any, Answers | None]:
-    """Return a tool's config with its own view of the task's answers, and that view.
+class Attempt:
+    """A task's scratchpad as a later attempt of its step sees it: the graphs that it runs have numbers of their own.
+
+    Numbered on by the task they would be told apart while it lives, and find the state that the first attempt left once it is
+    resumed in a new one.
+    """
+
+    def __init__(self, real: Any, attempt: int) -> None:
+        self._real = real
+        self.upcoming = (attempt - 1) * _GRAPHS
+        """The number of the next graph."""
+
+    def _looks_like(self) -> type[Any]:
+        return type(self._real)
+
+    __class__: Any = property(_looks_like)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the task's own."""
+        return getattr(self._real, name)
+
+    def subgraph_counter(self) -> int:
+        """Return the number of the next graph that the attempt runs."""
+        self.upcoming += 1
+        return self.upcoming - 1
+
+
+def retried(config: Any, attempt: int) -> Any:
+    """Return a task's config for this attempt of its step."""
+    conf = config.get("configurable", {})
+    if attempt == 1 or _SCRATCHPAD not in conf:
+        return config
+    return {**config, "configurable": {**conf, _SCRATCHPAD: Attempt(conf[_SCRATCHPAD], attempt)}}
+
+
+def own(config: Any, guard: Guard, *, shared: bool, index: int, size: int) -> tuple[Any, Answers | None]:
+    """Return a tool's config with its own view of the task's answers, and that view; it is the ``index``-th of ``size`` calls.
 
     Where calls share the task, what LangGraph would write into the task's one list is kept out of it.
     """
     conf = (config or {}).get("configurable", {})
     if _SCRATCHPAD not in conf:
         return config, None
-    send, answers = conf[_SEND], Answers(conf[_SCRATCHPAD], guard.codec, alone=not shared)
+    real = conf[_SCRATCHPAD]
+    first = getattr(real, "upcoming", None) or 0
+    send, answers = conf[_SEND], Answers(real, guard.codec, alone=not shared, index=first + index, size=size)
 
     def without_answers(writes: Any) -> None:
         send([write for write in writes if write[0] != _RESUME])
@@ -109,19 +173,22 @@ def consume(config: Any, record: CallRecord) -> None:
             scratchpad.interrupt_counter()
 
 
-def surfaced(guard: Guard, frame: Frame, exc: BaseException, config: Mapping[str, Any], reply: Requests | None) -> Program[None]:
+def surfaced(guard: Guard, frame: Frame, exc: GraphInterrupt, config: Mapping[str, Any], reply: Requests | None) -> Program[None]:
     """Note which call's question is about to surface, once the requests beside it have ended; none may begin after that.
 
     In a task that calls share, LangGraph's list is set to that call's answers, so that the id of the interrupt and the answer to it
     are the call's own.
     """
     call_id = next((call_id for call_id, error in frame.raised.items() if error is exc), None)
-    if call_id is None or reply is None or not reply.shared:
+    if reply is None or not reply.shared or (call_id is None and not reply.waiting):
         return
     yield from _requests_ended(reply)
     frame.run.entries[frame.path] = frame.run.next_entry()
     while frame.asked:
         yield Pause(0.002)
+    _approvals.merge(exc, reply.waiting)
+    if call_id is None:
+        return
     answers = yield Tx(lambda unit: _waits(unit, frame, call_id))
     send = config.get("configurable", {}).get(_SEND)
     if send is not None:
@@ -136,12 +203,13 @@ class Requests(Protocol):
     expected: int
     begun: int
     ended: int
+    waiting: list[GraphInterrupt]
 
 
 def _requests_ended(reply: Requests) -> Program[None]:
     """Let the requests beside the one that asks come to their end; one that a wrapper kept from its tool is not waited for long."""
     missing = 0.0
-    while reply.ended < reply.expected and missing < _MISSING:
+    while reply.ended < reply.expected and missing < MISSING:
         missing = 0.0 if reply.ended < reply.begun else missing + _LOOK
         yield Pause(_LOOK)
 

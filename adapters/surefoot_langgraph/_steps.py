@@ -10,17 +10,13 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphInterrupt, ParentCommand
-from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from surefoot import Guard
-from surefoot.engine.frames import Frame, LiveRun, join
-from surefoot.engine.key import element
-from surefoot.engine.program import Do, Program
-from surefoot.engine.step import StepSpec, step
-from surefoot_langgraph import _convert, _interrupts
+from surefoot_adapters import Do, Frame, LiveRun, Program, StepSpec, element, join, step
+from surefoot_langgraph import _convert, _interrupts, _usage
 from surefoot_langgraph._history import Cursor, branch_of
-from surefoot_langgraph._tools import reply_of, replying
+from surefoot_langgraph._tools import node_in, reply_of, replying
 
 __all__ = ["Invocation", "Step", "invocation"]
 
@@ -44,6 +40,7 @@ class Step(Runnable[Any, Any]):
     def __init__(self, name: str, bound: Runnable[Any, Any], guard: Guard, unkept: frozenset[str]) -> None:
         self.name = self._step = name
         self.bound = bound
+        self._tools = node_in(bound)
         self._guard = guard
         self._unkept = unkept
         """State keys that are no state: managed values and untracked channels."""
@@ -70,7 +67,7 @@ class Step(Runnable[Any, Any]):
         superstep = metadata.get("langgraph_step", 0)
         branch = branch_of(metadata.get("langgraph_path", ()), digest)
         number = current.cursor.instance(self._step, superstep)
-        reply = reply_of(guard, self.bound, input) if isinstance(self.bound, ToolNode) else None
+        reply = reply_of(guard, self._tools, input, config) if self._tools is not None else None
         shared = reply is not None
         path = join(current.prefix, element(self._step, number, "" if shared else branch))
         spec = StepSpec(
@@ -78,12 +75,12 @@ class Step(Runnable[Any, Any]):
         )
 
         def body(frame: Frame) -> Do:
-            given = hinted(input, frame.hint)
+            given, mine = hinted(input, frame.hint), _usage.told(guard, _interrupts.retried(config, frame.attempt))
 
             def plain() -> Any:
                 with _replying(reply):
                     try:
-                        return self.bound.invoke(given, config, **kwargs)
+                        return self.bound.invoke(given, mine, **kwargs)
                     except ParentCommand as exc:
                         return _convert.Raised(exc.args[0])
                     except GraphInterrupt as exc:
@@ -93,7 +90,7 @@ class Step(Runnable[Any, Any]):
             async def coro() -> Any:
                 with _replying(reply):
                     try:
-                        return await self.bound.ainvoke(given, config, **kwargs)
+                        return await self.bound.ainvoke(given, mine, **kwargs)
                     except ParentCommand as exc:
                         return _convert.Raised(exc.args[0])
                     except GraphInterrupt as exc:
@@ -102,7 +99,7 @@ class Step(Runnable[Any, Any]):
 
             return Do(plain, coro)
 
-        return step(guard, spec, body)
+        return step(guard, spec, body, opaque=True)
 
 
 class _replying:  # noqa: N801 - reads as a statement

@@ -10,20 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableSerializable
 from langchain_core.tools import BaseTool
+from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
-from surefoot import AdapterUnavailable, CallRecord, Guard, UsageError
-from surefoot._api import declared_rule
-from surefoot.engine.claims import Position, Request
-from surefoot.engine.frames import ActiveCall, Frame, here, innermost
+from surefoot import AdapterUnavailable, ApprovalPending, CallRecord, Guard, UsageError
+from surefoot_adapters import ActiveCall, Frame, Position, Request, declared_rule, here, innermost, is_guarded
 from surefoot_langgraph import _convert, _interrupts
 
-__all__ = ["Reply", "guarded", "guarded_node", "is_tool", "reply_of", "replying"]
+_READ: Final = "__pregel_read"
+
+__all__ = ["Reply", "guarded", "guarded_node", "is_tool", "node_in", "reply_of", "replying"]
 
 
 @dataclass(eq=False)
@@ -38,18 +41,38 @@ class Reply:
     """How many of them have a tool in this task."""
     begun: int = 0
     ended: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    waiting: list[GraphInterrupt] = field(default_factory=list)
+    """What the calls that wait for a person raised."""
+    _moved: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """Count a request that has come to its tool, until the tool has answered it."""
-        with self._lock:
+    def request(self, *, pooled: bool) -> Iterator[None]:
+        """Count a request that has come to its tool, until the tool has answered it.
+
+        ``pooled``: its siblings wait for a thread, and what one raises drops those that have none yet. One that asks a person lets
+        them begin first, so that all that wait for a person surface at once (AS-26).
+        """
+        with self._moved:
             self.begun += 1
+            self._moved.notify_all()
         try:
             yield
+        except GraphInterrupt as exc:
+            if isinstance(exc.__cause__, ApprovalPending):
+                self.waiting.append(exc)
+                if pooled:
+                    self._others_begin()
+            raise
         finally:
-            with self._lock:
+            with self._moved:
                 self.ended += 1
+
+    def _others_begin(self) -> None:
+        """Wait for the siblings to begin; one that a wrapper kept from its tool is not waited for long."""
+        with self._moved:
+            while (begun := self.begun) < self.expected:
+                if not self._moved.wait_for(lambda before=begun: self.begun > before, _interrupts.MISSING):
+                    return
 
 
 @dataclass(slots=True)
@@ -75,18 +98,24 @@ def is_tool(target: object) -> bool:
 def guarded(tool: BaseTool, guard: Guard) -> BaseTool:
     """Return a copy of ``tool`` whose body is governed; same type, schema and interface."""
     binding = getattr(type(tool), "surefoot_binding", None)
-    if binding is not None:
-        if binding.guard is not guard:
-            raise UsageError(f"tool {tool.name!r} is guarded by another guard already; wrap everything with one guard")
+    if is_guarded(binding and binding.guard, guard, f"tool {tool.name!r}"):
         return tool
     body = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
     where = body or type(tool)
     rule = declared_rule(tool, getattr(tool, "func", None), getattr(tool, "coroutine", None))
-    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule)
+    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule, partial(_definition, tool))
     _convert.register(guard.codec)
     copy = tool.model_copy()
     copy.__class__ = _class(type(tool), _Binding(guard, _visible(tool)))
     return copy
+
+
+def _definition(tool: BaseTool) -> list[Any]:
+    """Return what the model is told of a tool (AS-10)."""
+    schema = tool.tool_call_schema
+    if isinstance(schema, dict):
+        return [tool.name, tool.description, schema]
+    return [tool.name, tool.description, schema.model_json_schema() if issubclass(schema, BaseModel) else schema.schema()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +175,7 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         entered, kwargs["config"] = _enter(binding.guard, kwargs)
         token = _entered.set(entered)
         try:
-            with entered.reply.request() if entered.reply else nullcontext():
+            with entered.reply.request(pooled=True) if entered.reply else nullcontext():
                 return kind.run(self, tool_input, *args, **kwargs)
         finally:
             _entered.reset(token)
@@ -155,7 +184,7 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         entered, kwargs["config"] = _enter(binding.guard, kwargs)
         token = _entered.set(entered)
         try:
-            with entered.reply.request() if entered.reply else nullcontext():
+            with entered.reply.request(pooled=False) if entered.reply else nullcontext():
                 return await kind.arun(self, tool_input, *args, **kwargs)
         finally:
             _entered.reset(token)
@@ -179,7 +208,9 @@ def _enter(guard: Guard, kwargs: Mapping[str, Any]) -> tuple[_Entered, Any]:
     """Return a new request, and the config for it: its own view of the task's interrupts where calls share a task."""
     config = kwargs.get("config")
     reply = replying.get()
-    mine, answers = _interrupts.own(config, guard, shared=reply is not None and reply.shared)
+    ids = list(reply.positions) if reply is not None and reply.shared else []
+    index = ids.index(kwargs["tool_call_id"]) if kwargs.get("tool_call_id") in ids else len(ids)
+    mine, answers = _interrupts.own(config, guard, shared=bool(ids), index=index, size=len(ids) + 1)
     return _Entered(kwargs.get("tool_call_id"), reply, config, answers), mine
 
 
@@ -230,12 +261,23 @@ def _answer(entered: _Entered, value: Any) -> Any:
     return value
 
 
-def reply_of(guard: Guard, node: ToolNode, value: Any) -> Reply | None:
+def node_in(part: Any) -> ToolNode | None:
+    """Return the tool node in a node's runnable, whatever it is wrapped in."""
+    if isinstance(part, ToolNode):
+        return part
+    if isinstance(part, RunnableSerializable):
+        part = list(vars(part).values())
+    if isinstance(part, Mapping):
+        part = list(part.values())
+    found = (node_in(item) for item in part) if isinstance(part, (list, tuple)) else ()
+    return next((node for node in found if node is not None), None)
+
+
+def reply_of(guard: Guard, node: ToolNode, value: Any, config: Mapping[str, Any]) -> Reply | None:
     """Return the positions of the requests in a tool node's input, or ``None`` where it names no model reply."""
-    alone = isinstance(value, dict) and value.get("__type") == "tool_call_with_context"
-    state = value.get("state") if alone else value
-    found = state if isinstance(state, list) else state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
-    message = next((m for m in reversed(found or []) if isinstance(m, AIMessage)), None)
+    sent = _sent(value)
+    ids = {call["id"] for call in sent or ()}
+    message = next((m for m in reversed(_messages(node, value, config)) if isinstance(m, AIMessage) and _asks(m, ids)), None)
     if message is None:
         return None
     asked = [(call, _asked_digest(guard, node, call)) for call in message.tool_calls]
@@ -244,8 +286,37 @@ def reply_of(guard: Guard, node: ToolNode, value: Any) -> Reply | None:
         rank = sum(1 for other, same in asked[:index] if other["name"] == call["name"] and same == digest)
         siblings = [same for other, same in asked if other is not call and other["name"] == call["name"]]
         positions.setdefault(call["id"] or "", Position(digest, rank, siblings))
-    known = sum(1 for call in message.tool_calls if call["name"] in node.tools_by_name)
-    return Reply(positions, not alone, 1 if alone else known)
+    here_ = message.tool_calls if sent is None else sent
+    return Reply(positions, sent is None or len(sent) > 1, sum(1 for call in here_ if call["name"] in node.tools_by_name))
+
+
+def _sent(value: Any) -> Sequence[Mapping[str, Any]] | None:
+    """Return the calls that a ``Send`` handed over without the reply they stand in; ``None`` where the input has the whole reply."""
+    if isinstance(value, dict) and value.get("__type") == "tool_call_with_context":
+        return [value["tool_call"]]
+    if isinstance(value, list) and value and isinstance(value[-1], dict) and value[-1].get("type") == "tool_call":
+        return value
+    return None
+
+
+def _messages(node: ToolNode, value: Any, config: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the conversation that a tool node's input carries, or, for calls alone, that its graph holds."""
+    key = node._messages_key  # noqa: SLF001 - owner: test_private_names
+    if isinstance(value, dict) and value.get("__type") == "tool_call_with_context":
+        value = value["state"]
+    elif _sent(value) is not None:
+        read = config.get("configurable", {}).get(_READ)
+        try:
+            value = read([key]) if read is not None else {}
+        except KeyError:  # a graph without messages: nobody knows the reply
+            value = {}
+    found = value if isinstance(value, list) else value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
+    return found or ()
+
+
+def _asks(message: AIMessage, ids: set[Any]) -> bool:
+    """Return whether the message asks for all of these calls."""
+    return ids <= {call["id"] for call in message.tool_calls}
 
 
 def _asked_digest(guard: Guard, node: ToolNode, call: Mapping[str, Any]) -> str:
@@ -260,6 +331,9 @@ def guarded_node(node: ToolNode, guard: Guard) -> ToolNode:
     import copy
 
     mine = copy.copy(node)
+    for name in ("_wrap_tool_call", "_awrap_tool_call"):  # owner: test_private_names
+        if getattr(mine, name, None) is not None:
+            setattr(mine, name, _wrapping(getattr(mine, name), guard))
     tools = {name: guarded(tool, guard) for name, tool in node.tools_by_name.items()}
     try:
         mine._tools_by_name = tools  # noqa: SLF001 - owner: test_private_names
@@ -272,3 +346,14 @@ def guarded_node(node: ToolNode, guard: Guard) -> ToolNode:
         msg = "guard not installed: this LangGraph's ToolNode keeps its tools elsewhere; pin the newest release that surefoot names"
         raise AdapterUnavailable(msg)
     return mine
+
+
+def _wrapping(wrapper: Any, guard: Guard) -> Any:
+    """Return a tool node's wrapper that hands on guarded tools only, also those that it brings itself."""
+    return lambda request, execute: wrapper(request, lambda asked: execute(_own(asked, guard)))
+
+
+def _own(request: Any, guard: Guard) -> Any:
+    """Return a wrapper's request with the tool that it brings, if it brings one, guarded."""
+    tool = request.tool
+    return request if tool is None or hasattr(type(tool), "surefoot_binding") else request.override(tool=guarded(tool, guard))

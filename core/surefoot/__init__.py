@@ -8,11 +8,13 @@
 """
 
 from surefoot._api import run, tool, wrap
-from surefoot.contracts import Adapter, Allow, Capabilities, Decision, Deny, Gate, Hold, Policy, Store, Verifier
+from surefoot.contracts import Adapter, Admission, Allow, Capabilities, Decision, Deny, Gate, Hold, Policy, Store, Verifier
 from surefoot.engine.frames import current_call, current_step
 from surefoot.engine.guard import Guard
 from surefoot.errors import (
     AdapterUnavailable,
+    ApprovalMismatch,
+    ApprovalPending,
     BudgetExceeded,
     Denied,
     InDoubt,
@@ -24,6 +26,7 @@ from surefoot.errors import (
     NotFound,
     NotStorable,
     ResultUnavailable,
+    RunStopped,
     StoreUnavailable,
     SurefootError,
     SurefootWarning,
@@ -32,6 +35,7 @@ from surefoot.errors import (
     VerificationFailed,
 )
 from surefoot.hookspecs import hookimpl
+from surefoot.redaction import register_secret
 from surefoot.types import (
     Budget,
     Call,
@@ -54,59 +58,10 @@ from surefoot.types import (
     will_not_happen,
 )
 
-__all__ = [
-    "Adapter",
-    "AdapterUnavailable",
-    "Allow",
-    "Budget",
-    "BudgetExceeded",
-    "Call",
-    "CallRecord",
-    "CallState",
-    "Capabilities",
-    "Checkpoint",
-    "Decision",
-    "Denied",
-    "Deny",
-    "Effect",
-    "ErrorClass",
-    "Event",
-    "Gate",
-    "Guard",
-    "Hold",
-    "InDoubt",
-    "InFlight",
-    "IntegrityError",
-    "KeyConflict",
-    "LeaseLost",
-    "NotCommitted",
-    "NotFound",
-    "NotStorable",
-    "Policy",
-    "ResultUnavailable",
-    "Retry",
-    "RunRecord",
-    "RunStatus",
-    "StepOutput",
-    "StepRule",
-    "Store",
-    "StoreUnavailable",
-    "SurefootError",
-    "SurefootWarning",
-    "ToolFailed",
-    "ToolRule",
-    "UsageError",
-    "Verdict",
-    "VerdictStatus",
-    "VerificationFailed",
-    "Verifier",
-    "current_call",
-    "current_step",
-    "happened",
-    "hookimpl",
-    "not_seen",
-    "run",
-    "tool",
-    "will_not_happen",
-    "wrap",
-]
+__all__ = ["Adapter", "AdapterUnavailable", "Admission", "Allow", "ApprovalMismatch", "ApprovalPending", "Budget", "BudgetExceeded"]
+__all__ += ["Call", "CallRecord", "CallState", "Capabilities", "Checkpoint", "Decision", "Denied", "Deny", "Effect", "ErrorClass"]
+__all__ += ["Event", "Gate", "Guard", "Hold", "InDoubt", "InFlight", "IntegrityError", "KeyConflict", "LeaseLost", "NotCommitted"]
+__all__ += ["NotFound", "NotStorable", "Policy", "ResultUnavailable", "Retry", "RunRecord", "RunStatus", "RunStopped", "StepOutput"]
+__all__ += ["StepRule", "Store", "StoreUnavailable", "SurefootError", "SurefootWarning", "ToolFailed", "ToolRule", "UsageError"]
+__all__ += ["Verdict", "VerdictStatus", "VerificationFailed", "Verifier", "current_call", "current_step", "happened", "hookimpl"]
+__all__ += ["not_seen", "register_secret", "run", "tool", "will_not_happen", "wrap"]

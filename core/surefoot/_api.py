@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from surefoot.contracts import Policy, Store
 from surefoot.engine.guard import Guard
 from surefoot.errors import UsageError
+from surefoot.plugins import Plugins
 from surefoot.types import Budget, Effect, Event, Probe, Retry, StepRule, ToolRule
 
 __all__ = ["RunName", "declared_rule", "named_run", "run", "tool", "wrap"]
@@ -30,7 +32,7 @@ def wrap(
     steps: Mapping[str, StepRule] | None = None,
     retry: Retry | None = None,
     budget: Budget | None = None,
-    policy: str | Path | Policy | None = None,
+    policy: str | os.PathLike[str] | Policy | None = None,
     on_event: Callable[[Event], None] | None = None,
     wait: float | None = None,
     strict: bool = False,
@@ -39,60 +41,57 @@ def wrap(
     """Return ``target`` guarded: same type and interface, every step verified, every tool call at most once.
 
     :param store: URL or store; default ``SUREFOOT_STORE``, else a SQLite file for development.
-    :param tools: rules by tool name or pattern. :param reads: patterns of harmless tools, the short form.
+    :param tools: rules by tool name or pattern. :param reads: names and patterns of harmless tools, the short form.
+        A name that no tool of ``target`` or of what is in it has is warned of; for a tool that comes later, write a pattern.
     :param steps: rules by step name or pattern. :param retry: for steps that a verifier rejects.
     :param budget: limit on calls. :param policy: a policy, or what a policy plugin reads.
     :param on_event: sees every event after it is durable. :param wait: seconds to wait for a busy thread or call.
-    :param strict: refuse the default store, unclassified tools and unnamed runs.
+    :param strict: refuse the default store, unclassified tools, names that no tool has, and unnamed runs.
     :param guard: use this guard instead of making one from the other options.
 
-    Raises :class:`~surefoot.AdapterUnavailable` when no adapter can guard the object completely.
+    Raises :class:`~surefoot.AdapterUnavailable` when no adapter can guard the object completely, and
+    :class:`~surefoot.UsageError` for an option that cannot work.
     """
+    options: dict[str, Any] = {"tools": tools, "reads": reads, "steps": steps, "retry": retry, "budget": budget, "wait": wait}
+    options |= {"policy": os.fspath(policy) if isinstance(policy, os.PathLike) else policy, "on_event": on_event, "strict": strict}
     if guard is None:
-        spec = str(policy) if isinstance(policy, Path) else policy
-        guard = Guard(
-            store,
-            tools=tools,
-            reads=reads,
-            steps=steps,
-            retry=retry,
-            budget=budget,
-            policy=spec,
-            on_event=on_event,
-            wait=wait,
-            strict=strict,
-        )
-    elif tools or reads or steps or store is not None or retry or budget or policy:
+        guard = Guard(store, **options)
+        guard.whole = True
+    elif store is not None or any(options.values()):
         raise UsageError("give either guard= or the options that make one, not both")
     wrapped: T = guard.plugins.adapter_for(target).wrap(target, guard)
     return wrapped
 
 
 def tool(
-    *,
+    *bare: object,
     effect: Effect | Literal["read", "idempotent", "unsafe", "composite", "unclassified"] = Effect.UNCLASSIFIED,
     key: Sequence[str] = (),
     scope: Literal["tenant", "run"] = "tenant",
     probe: Probe | None = None,
     not_committed: tuple[type[BaseException], ...] = (),
+    timeout: float | None = None,
+    redact: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Declare what a tool does; the keywords are those of :class:`~surefoot.ToolRule`.
 
-    Works below a framework's own decorator and above it.
+    Works below a framework's own decorator and above it. A plain function becomes one whose calls inside a run are governed.
     """
-    rule = ToolRule(effect, key, scope, probe, not_committed)
+    if bare:
+        raise UsageError("write @surefoot.tool() with its parentheses; they are where effect=, key= and the others go")
+    rule = ToolRule(effect, key, scope, probe, not_committed, timeout, redact)
 
     def mark(target: T) -> T:
-        object.__setattr__(target, _RULE, rule)
-        return target
+        object.__setattr__(target, _RULE, dataclasses.replace(rule))  # each tool has one of its own
+        knows = [adapter for adapter in Plugins.default().adapters() if adapter.matches(target)]
+        return knows[0].tool(target, None) if len(knows) == 1 else target
 
     return mark
 
 
 def declared_rule(*candidates: object) -> ToolRule | None:
     """Return the rule that ``@surefoot.tool`` left on the first of these objects that has one."""
-    found = (getattr(candidate, _RULE, None) for candidate in candidates if candidate is not None)
-    return next((rule for rule in found if rule is not None), None)
+    return next((rule for candidate in candidates if (rule := getattr(candidate, _RULE, None)) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

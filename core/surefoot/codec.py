@@ -14,10 +14,10 @@ import math
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache, partial
+from itertools import repeat
 from typing import Any, Final, TypeVar
 from uuid import UUID
-
-import rfc8785
 
 from surefoot.errors import IntegrityError, NotStorable, UsageError
 
@@ -26,17 +26,23 @@ __all__ = ["Codec"]
 T = TypeVar("T")
 _DEPTH: Final = 200
 _SAFE: Final = 2**53 - 1
+_SMALL: Final = 1e-4
+_text_of: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_sorted_text_of: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True, ensure_ascii=False).encode
 
 
 class Codec:
     """Turns values into JSON text and back, and into digests.
 
+    ``redact`` returns what takes secrets out of a text, or ``None`` while there are none; ``key`` returns the key of the digests.
+
     Covers ``None bool int float str bytes list tuple dict set frozenset Decimal datetime date time timedelta
     UUID`` and whatever is registered. Anything else is :class:`~surefoot.errors.NotStorable`.
     """
 
-    def __init__(self, redact: Callable[[str], str] | None = None) -> None:
-        self._redact = redact
+    def __init__(self, redact: Callable[[], Callable[[str], str] | None] = lambda: None, key: Callable[[], bytes] = bytes) -> None:
+        self._redactor = redact
+        self._key = cache(lambda: hashlib.sha256(key()).digest())
         self._dump: dict[type, tuple[str, Callable[[Any], Any]]] = {}
         self._load: dict[str, Callable[[Any], Any]] = {}
         for tag, kind, dump, load in _BUILTIN:
@@ -59,14 +65,29 @@ class Codec:
         Raises :class:`~surefoot.errors.NotStorable` naming the offending part; with ``whole`` a string that would be
         redacted is one: what is given back as the truth is stored as it is or not at all (AS-68).
         """
-        encoded = _on_this_stack(lambda: self._encode(value, "$", _DEPTH))
-        text = json.dumps(encoded, separators=(",", ":"), allow_nan=False)
-        if self._redact is None:
+        text = self._text(value)
+        if (redact := self._redactor()) is None:
             return text
-        clean = json.dumps(_mapped(encoded, self._redact), separators=(",", ":"), allow_nan=False)
+        clean = self._text(_on_this_stack(self._redacted, value, redact))
         if whole and clean != text:
             raise NotStorable("$", "text that must be redacted")
         return clean
+
+    def _text(self, value: Any) -> str:
+        return _text_of(value if _is_plain(value) else _on_this_stack(self._encode, value, "$", _DEPTH))
+
+    def _redacted(self, value: Any, redact: Callable[[str], str]) -> Any:
+        """Return a storable value without secrets; one whose written form has any is replaced as a whole."""
+        kind = type(value)  # exactly: a registered subclass is stored in a form of its own
+        if kind is str:
+            return redact(value)
+        if kind is dict:
+            return {self._redacted(key, redact): self._redacted(item, redact) for key, item in value.items()}
+        if kind in {list, tuple, set, frozenset}:
+            return kind(self._redacted(item, redact) for item in value)
+        written = str(value) if kind in {int, float} else self._text(value)
+        clean = redact(written)
+        return value if clean == written else clean
 
     def loads(self, text: str) -> Any:
         """Return the value that :meth:`dumps` made ``text`` from. Raises :class:`~surefoot.IntegrityError` for junk."""
@@ -82,13 +103,23 @@ class Codec:
 
         Key order, ``1`` and ``1.0``, ``-0.0`` and ``0``, tuple and list do not matter; ``{1: …}`` and ``{"1": …}`` differ.
         """
-        if _on_this_stack(lambda: _plain(value, _DEPTH)):
-            return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        return _on_this_stack(lambda: rfc8785.dumps(self._canonical(value, "$", _DEPTH)))
+        if _is_plain(value):
+            return _sorted_text_of(value).encode()
+        return _on_this_stack(lambda: _rfc8785(self._canonical(value, "$", _DEPTH)))
 
     def digest(self, value: Any) -> str:
-        """Return the SHA-256 (hex) of :meth:`canonical`."""
-        return hashlib.sha256(self.canonical(value)).hexdigest()
+        """Return the keyed BLAKE2b-256 (RFC 7693, hex) of :meth:`canonical`: nobody without the key can try values out (AS-67)."""
+        return self._digest_of(self.canonical(value))
+
+    def _digest_of(self, data: bytes) -> str:
+        return hashlib.blake2b(data, key=self._key(), digest_size=32).hexdigest()
+
+    def identify(self, value: Any) -> tuple[str, str]:
+        """Return :meth:`digest` and :meth:`dumps` of a value; where one text serves both, it is made once."""
+        if self._redactor() is None and _is_plain(value):
+            text = _sorted_text_of(value)
+            return self._digest_of(text.encode()), text
+        return self.digest(value), self.dumps(value)
 
     def _registered(self, value: Any, path: str) -> tuple[str, Any]:
         if type(value) in self._dump:
@@ -112,15 +143,12 @@ class Codec:
         return {f"${tag}": self._encode(data, path, depth - 1)}
 
     def _encode_dict(self, value: dict[Any, Any], path: str, depth: int) -> Any:
+        encode = partial(self._encode, depth=depth - 1)
         if all(type(key) is str and _text(key) for key in value):
-            body = {key: self._encode(item, f"{path}.{key}", depth - 1) for key, item in value.items()}
+            body = {key: encode(item, f"{path}.{key}") for key, item in value.items()}
             forged = len(body) == 1 and next(iter(body)).startswith("$")
             return {"$dict": [[key, item] for key, item in body.items()]} if forged else body
-        pairs = [
-            [self._encode(key, f"{path}.<key>", depth - 1), self._encode(item, f"{path}[{key!r}]", depth - 1)]
-            for key, item in value.items()
-        ]
-        return {"$dict": pairs}
+        return {"$dict": [[encode(key, f"{path}.<key>"), encode(item, f"{path}[{key!r}]")] for key, item in value.items()]}
 
     def _decode(self, data: Any) -> Any:
         if type(data) is list:
@@ -156,7 +184,7 @@ class Codec:
         if kind is dict:
             return self._canonical_dict(value, path, depth)
         if kind is set or kind is frozenset:
-            return {"$set": sorted(rfc8785.dumps(self._canonical(item, path, depth - 1)).decode() for item in value)}
+            return {"$set": sorted(_rfc8785(self._canonical(item, path, depth - 1)).decode() for item in value)}
         tag, data = self._registered(value, path)
         return {f"${tag}": self._canonical(data, path, depth - 1)}
 
@@ -164,27 +192,22 @@ class Codec:
         body = {key: self._canonical(item, f"{path}.{key!s}", depth - 1) for key, item in value.items()}
         if all(type(key) is str and _text(key) and not key.startswith("$") for key in body):
             return body
-        pairs = [(rfc8785.dumps(self._canonical(key, path, depth - 1)).decode(), item) for key, item in body.items()]
+        pairs = [(_rfc8785(self._canonical(key, path, depth - 1)).decode(), item) for key, item in body.items()]
         return {"$dict": [list(pair) for pair in sorted(pairs, key=lambda pair: pair[0])]}
 
 
-def _mapped(data: Any, change: Callable[[str], str]) -> Any:
-    """Return JSON data with every string, keys included, changed."""
-    if isinstance(data, str):
-        return change(data)
-    if isinstance(data, list):
-        return [_mapped(item, change) for item in data]
-    if isinstance(data, dict):
-        return {key if key.startswith("$") else change(key): _mapped(item, change) for key, item in data.items()}
-    return data
-
-
-def _on_this_stack(walk: Callable[[], T]) -> T:
+def _on_this_stack(walk: Callable[..., T], *args: Any) -> T:
     """Return what ``walk`` returns; a caller may have left less room than :data:`_DEPTH` levels need."""
     try:
-        return walk()
+        return walk(*args)
     except RecursionError:
         raise NotStorable("$", "a value nested deeper than the stack has room for") from None
+
+
+def _rfc8785(value: Any) -> bytes:
+    import rfc8785
+
+    return rfc8785.dumps(value)
 
 
 def _text(value: str) -> bool:
@@ -204,22 +227,29 @@ def _number(value: float) -> Any:
     return value
 
 
+def _is_plain(value: Any) -> bool:
+    """Return whether the standard JSON encoder writes ``value`` exactly as RFC 8785 would, and reads it back as it was."""
+    return _on_this_stack(_plain, value, _DEPTH)
+
+
 def _plain(value: Any, depth: int) -> bool:
-    """Return whether the standard JSON encoder writes ``value`` exactly as RFC 8785 would."""
     kind = type(value)
-    if isinstance(value, str):
-        return kind is str and _text(value)
-    if value is None or kind is bool:
-        return True
-    if kind is int:
-        return bool(-_SAFE <= value <= _SAFE)
-    if not depth:
-        return False
+    if kind is str:
+        return _text(value)
     if kind is dict:
-        return all(type(k) is str and k.isascii() and not k.startswith("$") and _plain(v, depth - 1) for k, v in value.items())
+        for key, item in value.items():
+            if not depth or type(key) is not str or not key.isascii() or key.startswith("$"):
+                return False
+            if not (type(item) is str and item.isascii()) and not _plain(item, depth - 1):
+                return False
+        return True
     if kind is list:
-        return all(_plain(item, depth - 1) for item in value)
-    return False
+        return all(map(_plain, value, repeat(depth - 1))) if depth else not value
+    if kind is int:
+        return -_SAFE <= value <= _SAFE  # type: ignore[no-any-return]
+    if kind is float:  # between these, Python and ECMAScript write the same digits: neither writes an exponent
+        return _SMALL <= abs(value) < _SAFE and not value.is_integer()
+    return value is None or kind is bool
 
 
 _BUILTIN: Final[list[tuple[str, type, Callable[[Any], Any], Callable[[Any], Any]]]] = [

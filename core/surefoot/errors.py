@@ -7,7 +7,10 @@
     ├── KeyConflict            one business key, two different requests
     ├── InFlight               the same call or thread is busy elsewhere
     ├── Denied                 a gate said no
-    │   └── BudgetExceeded     the limit is used up
+    │   ├── ApprovalPending    a person has to decide first
+    │   ├── ApprovalMismatch   a person has decided about something else
+    │   ├── BudgetExceeded     the limit is used up
+    │   └── RunStopped         somebody has stopped the run
     ├── VerificationFailed     no attempt of a step passed its verifier
     ├── LeaseLost              a newer entry of this run or step has taken over
     ├── StoreUnavailable       the ledger cannot be read or written
@@ -20,28 +23,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-__all__ = [
-    "AdapterUnavailable",
-    "BudgetExceeded",
-    "Denied",
-    "InDoubt",
-    "InFlight",
-    "IntegrityError",
-    "KeyConflict",
-    "LeaseLost",
-    "NotCommitted",
-    "NotFound",
-    "NotStorable",
-    "ResultUnavailable",
-    "StoreUnavailable",
-    "SurefootError",
-    "SurefootWarning",
-    "ToolFailed",
-    "UsageError",
-    "VerificationFailed",
-]
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 
 class SurefootError(Exception):
@@ -88,11 +72,38 @@ class Denied(SurefootError):
     exit_code = 4
 
 
+class ApprovalPending(Denied):
+    """A person has to decide about the call first; it runs when the run is resumed after that (AS-38).
+
+    ``cards`` say what is to be decided: approval id → tool, arguments, digest and what else a person should see.
+    """
+
+    code = "approval_pending"
+    exit_code = 5
+    cards: Mapping[str, Any] = MappingProxyType({})
+
+
+class ApprovalMismatch(Denied):
+    """What a person approved is not what would run: other arguments, another definition of the tool (AS-07, AS-10, I14)."""
+
+    code = "approval_mismatch"
+
+
 class BudgetExceeded(Denied):
-    """The call would exceed a limit; nothing ran (AS-34, I12)."""
+    """The call would exceed a limit; nothing ran (AS-34, I12).
+
+    ``stop_reason`` says which one, for machines: the limit's name, its scope, how much of it there was and was used.
+    """
 
     code = "budget_exceeded"
     exit_code = 11
+    stop_reason: Mapping[str, Any] = MappingProxyType({})
+
+
+class RunStopped(Denied):
+    """Somebody has stopped the run, its tenant or everything; no effect starts until it is released (``surefoot runs stop``)."""
+
+    code = "run_stopped"
 
 
 class VerificationFailed(SurefootError):

@@ -17,6 +17,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from surefoot.contracts import Adapter, Policy, Store, Verifier
+    from surefoot.engine.guard import Guard
     from surefoot.types import Event
 
 __all__ = ["hookimpl", "hookspec"]
@@ -75,6 +76,15 @@ def surefoot_policy(spec: str) -> Policy | None:
     """Return the :class:`~surefoot.Policy` for ``spec``, or ``None`` if it is not yours.
 
     :param spec: the string or path given as ``policy=``.
+    """
+
+
+@hookspec(firstresult=True)
+def surefoot_view(name: str, guard: Guard) -> Any:
+    """Return what you offer of a guard's store under ``name``, or ``None`` if it is not yours.
+
+    :param name: the attribute of :class:`~surefoot.Guard` that was asked for: ``approvals``.
+    :param guard: the guard.
     """
 
 

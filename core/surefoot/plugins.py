@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import pluggy
 
-from surefoot import hookspecs
+from surefoot import hookspecs, redaction
 from surefoot.contracts import Adapter, Policy, Store, Verifier
-from surefoot.errors import AdapterUnavailable, UsageError
-from surefoot.hookspecs import hookimpl
-from surefoot.memory import MemoryStore
+from surefoot.errors import AdapterUnavailable, SurefootWarning, UsageError
 from surefoot.split import SplitStore
 from surefoot.types import Event
 
@@ -27,24 +24,17 @@ DEFAULT_STORE: Final = "sqlite:///.surefoot/surefoot.db"
 _GROUP: Final = "surefoot"
 
 
-class _Builtin:
-    """What the kernel itself registers, through the hooks that strangers use."""
-
-    @hookimpl
-    def surefoot_store(self, url: str) -> Store | None:
-        return MemoryStore(url) if url.startswith("memory://") else None
-
-
 class Plugins:
     """A set of plugins somebody made. Entry points load one by one; what fails is in ``skipped`` with the reason."""
 
     def __init__(self) -> None:
         self._pm = pluggy.PluginManager("surefoot")
         self._pm.add_hookspecs(hookspecs)
+        self._listening: list[Callable[..., Any]] = []
+        self._redacting: list[Callable[..., Any]] = []
         self.skipped: dict[str, str] = {}
         self._stores: dict[str, Store] = {}
         self._lock = threading.Lock()
-        self._pm.register(_Builtin(), "builtin")
 
     @classmethod
     def default(cls) -> Plugins:
@@ -61,6 +51,8 @@ class Plugins:
 
         Raises :class:`~surefoot.UsageError` for a misspelt hook.
         """
+        import importlib.metadata
+
         for entry in sorted(importlib.metadata.entry_points(group=_GROUP), key=lambda e: e.name):
             if self._pm.has_plugin(entry.name):
                 continue
@@ -83,6 +75,9 @@ class Plugins:
             self._pm.check_pending()
         except pluggy.PluginValidationError as exc:
             raise UsageError(str(exc)) from exc
+        # Asked several times a call: a façade's own lists are ten times faster than pluggy's.
+        self._listening = [impl.function for impl in self._pm.hook.surefoot_event.get_hookimpls()]
+        self._redacting = [impl.function for impl in self._pm.hook.surefoot_redact.get_hookimpls()]
 
     def names(self) -> list[str]:
         """Return the names of the registered plugins, sorted."""
@@ -114,6 +109,8 @@ class Plugins:
         ``None`` means ``SUREFOOT_STORE``, else the development store, which ``strict`` refuses. With ``checkpoints``
         it is a pair: the ledger here, the checkpoints there.
         """
+        from pathlib import Path
+
         if checkpoints is not None:
             kept = self._pm.hook.surefoot_checkpoints(url=checkpoints) or self.open_store(checkpoints)
             ledger = self._pm.hook.surefoot_ledger(url=store) if isinstance(store, str) else None
@@ -124,7 +121,7 @@ class Plugins:
         if url is None:
             if strict:
                 raise UsageError("strict=True needs a store: give store=, or set SUREFOOT_STORE")
-            url = _development_store()
+            url = _development_store(Path(DEFAULT_STORE.removeprefix("sqlite:///")))
         key = f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}" if url.startswith("sqlite:///") else url
         with self._lock:
             if key not in self._stores:
@@ -144,24 +141,27 @@ class Plugins:
         """Return the policy for a spec. Raises :class:`~surefoot.UsageError` when no plugin knows it."""
         return _known(self._pm.hook.surefoot_policy(spec=spec), "reads the policy", spec)  # type: ignore[no-any-return]
 
+    def view(self, name: str, guard: object) -> Any:
+        """Return what a plugin offers of a guard's store under a name. Raises :class:`~surefoot.UsageError` when no plugin does."""
+        return _known(self._pm.hook.surefoot_view(name=name, guard=guard), "offers", name)
+
     def event(self, event: Event, listener: Callable[[Event], None] | None = None) -> None:
         """Show a stored event to every plugin and to ``listener``; one that raises is logged and changes nothing."""
-        impls = [impl.function for impl in self._pm.hook.surefoot_event.get_hookimpls()]
-        for listens in [*impls, listener] if listener else impls:
+        for listens in [*self._listening, listener] if listener else self._listening:
             try:
                 listens(event)
             except Exception:  # noqa: BLE001 - who listens never stops a run
                 _log.exception("%r raised for event %s; the run goes on", listens, event.type)
 
-    @property
-    def redacts(self) -> bool:
-        """Whether any plugin redacts."""
-        return bool(self._pm.hook.surefoot_redact.get_hookimpls())
+    def redactor(self) -> Callable[[str], str] | None:
+        """Return :meth:`redact`, or ``None`` while there is no secret and no plugin that redacts."""
+        return self.redact if self._redacting or redaction.any_registered() else None
 
     def redact(self, text: str) -> str:
-        """Return ``text`` as every redacting plugin leaves it, one after the other; what one raises stops the write."""
-        for impl in self._pm.hook.surefoot_redact.get_hookimpls():
-            text = str(impl.function(text=text) or text)
+        """Return ``text`` without registered secrets and as every redacting plugin leaves it; what one raises stops the write."""
+        text = redaction.redact(text)
+        for redacts in self._redacting:
+            text = str(redacts(text=text) or text)
         return text
 
     def cli(self, group: object) -> None:
@@ -175,14 +175,14 @@ def _known(made: Any, does: str, spec: str) -> Any:
     return made
 
 
-def _development_store() -> str:
-    path = Path(DEFAULT_STORE.removeprefix("sqlite:///"))
+def _development_store(path: Any) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / ".gitignore").write_text("*\n")
-        _log.warning("using the development store %s; give store= or set SUREFOOT_STORE for anything that matters", path.absolute())
+        msg = f"using the development store {path.absolute()}; give store= or set SUREFOOT_STORE for anything that matters"
+        warnings.warn(msg, SurefootWarning, stacklevel=5)
     return DEFAULT_STORE
 
 
 _default: Plugins | None = None
-_default_lock = threading.Lock()
+_default_lock = threading.RLock()  # a plugin may declare tools while it loads

@@ -29,6 +29,10 @@ class SplitStore(Store):
         with self._checkpoints.transaction(write=write) as kept, self._ledger.transaction(write=write) as tx:
             yield _Both(tx, kept)
 
+    def digest_key(self) -> bytes:
+        """Return the ledger's key."""
+        return self._ledger.digest_key()
+
     def owner(self) -> str:
         """Return the owner id in the ledger's store."""
         return self._ledger.owner()

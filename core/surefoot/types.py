@@ -6,39 +6,32 @@ a store never sees live objects.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
-__all__ = [
-    "Budget",
-    "Call",
-    "CallRecord",
-    "CallState",
-    "Checkpoint",
-    "Effect",
-    "ErrorClass",
-    "Event",
-    "Happened",
-    "Lease",
-    "NotSeen",
-    "Probe",
-    "ProbeAnswer",
-    "Record",
-    "Retry",
-    "RunRecord",
-    "RunStatus",
-    "StepOutput",
-    "StepRule",
-    "ToolRule",
-    "Verdict",
-    "VerdictStatus",
-    "WillNotHappen",
-    "happened",
-    "not_seen",
-    "will_not_happen",
-]
+from surefoot.errors import UsageError
+
+
+def expect(option: str, given: Any, wanted: str, fits: Callable[[Any], bool]) -> None:
+    """Raise :class:`~surefoot.UsageError`, which says what is wanted, unless the value that was given for an option fits."""
+    if not fits(given):
+        raise UsageError(f"{option}={given!r} is not {wanted}")
+
+
+def are_texts(given: object) -> bool:
+    """Return whether a value is several texts, not one, whose letters nobody means."""
+    return isinstance(given, Collection) and not isinstance(given, str) and all(isinstance(text, str) for text in given)
+
+
+def is_time(given: Any) -> bool:
+    """Return whether a value is ``None`` or a number of seconds that can pass."""
+    return given is None or (isinstance(given, float | int) and not isinstance(given, bool) and given >= 0)
+
+
+HOOK_SECONDS: Final = 60.0
+"""Seconds in which gates, verifiers and probes must answer, where nothing else is said; see :class:`~surefoot.Gate`."""
 
 
 class Effect(StrEnum):
@@ -115,19 +108,12 @@ ProbeAnswer: TypeAlias = Happened | WillNotHappen | NotSeen
 Probe: TypeAlias = Callable[["Call"], ProbeAnswer | Awaitable[ProbeAnswer]]
 
 
-def happened(value: Any = None) -> Happened:
-    """Answer of a probe: it happened; ``value`` is what the tool would have returned."""
-    return Happened(value)
-
-
-def will_not_happen() -> WillNotHappen:
-    """Answer of a probe: it did not happen and cannot any more; the call may run again."""
-    return WillNotHappen()
-
-
-def not_seen() -> NotSeen:
-    """Answer of a probe: nothing to see yet; ask again later."""
-    return NotSeen()
+happened = Happened
+"""Answer of a probe: it happened; ``value`` is what the tool would have returned."""
+will_not_happen = WillNotHappen
+"""Answer of a probe: it did not happen and cannot any more; the call may run again."""
+not_seen = NotSeen
+"""Answer of a probe: nothing to see yet; ask again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +127,27 @@ class ToolRule:
     scope: Literal["tenant", "run"] = "tenant"
     """Where a business key is unique."""
     probe: Probe | None = None
-    """Asks the outside world whether a call in doubt happened. Sync or async; gets the :class:`Call`."""
+    """Asks the outside world whether a call in doubt happened. Sync or async; gets the :class:`Call`. An attribute ``timeout`` of it
+    says how many seconds it has to answer (default 60); without an answer the call stays in doubt."""
     not_committed: tuple[type[BaseException], ...] = ()
     """Exceptions that prove that the effect did not happen, like :class:`surefoot.NotCommitted`."""
+    timeout: float | None = None
+    """Seconds that the caller waits for the body; after that the call is in doubt until the body lands (AS-42)."""
+    redact: Sequence[str] = ()
+    """Names of the arguments whose values are neither stored nor shown to anybody, a probe included. Dedup still works (AS-67)."""
 
     def __post_init__(self) -> None:
-        """Normalise the spellings users type."""
+        """Normalise the spellings users type; refuse what cannot work with a :class:`~surefoot.UsageError`."""
+        key = (self.key,) if isinstance(self.key, str) else self.key
+        expect("effect", self.effect, f"one of {', '.join(Effect)}", list(Effect).__contains__)
+        expect("key", key, "a list of argument names", are_texts)
+        expect("scope", self.scope, "'tenant' or 'run'", ["tenant", "run"].__contains__)
+        expect("redact", self.redact, "a list of argument names", are_texts)
+        expect("probe", self.probe, "a function that takes a Call", lambda given: given is None or callable(given))
+        expect("timeout", self.timeout, "a number of seconds, 0 or more", is_time)
+        expect("not_committed", self.not_committed, "a tuple of exceptions", lambda given: isinstance(given, tuple))
         object.__setattr__(self, "effect", Effect(self.effect))
-        object.__setattr__(self, "key", (self.key,) if isinstance(self.key, str) else tuple(self.key))
+        object.__setattr__(self, "key", tuple(key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +181,35 @@ class StepRule:
     """A :class:`surefoot.Verifier`, a callable ``StepOutput -> Verdict | bool``, or a plugin's spec string."""
     retry: Retry | None = None
     """Overrides the guard's retry for this step."""
+    criticality: Literal["low", "medium", "high"] = "medium"
+    """How bad an error in it would be; verifiers may look closer where it is high."""
+
+    def __post_init__(self) -> None:
+        """Refuse a retry or a criticality that is none with a :class:`~surefoot.UsageError`."""
+        expect("criticality", self.criticality, "'low', 'medium' or 'high'", ["low", "medium", "high"].__contains__)
+        expect("retry", self.retry, "a Retry, like Retry(max_attempts=3)", lambda given: isinstance(given, Retry | None))
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit that is reserved before an effect and survives restarts (AS-34, AS-35)."""
+    """Limits that are reserved before an effect, shared by all processes, and survive restarts (AS-34, AS-35, I12)."""
 
     calls: int | None = None
     """Tool calls that may run; a replay costs nothing."""
+    tokens: int | None = None
+    """Tokens of models, as far as the framework tells: when they are used up, no further call starts."""
+    cost_usd: float | None = None
+    """The same for what they cost, in US dollars."""
+    seconds: float | None = None
+    """Time that the run is under way; waiting for people, or for the next process, costs nothing."""
+    depth: int | None = None
+    """Calls inside of calls: 1 allows what a step asks for, 2 also what a tool asks for."""
     per: Literal["run", "thread", "tenant"] = "run"
     """What the limit is counted over."""
+
+    def __post_init__(self) -> None:
+        """Refuse a limit over nothing known with a :class:`~surefoot.UsageError`."""
+        expect("per", self.per, "'run', 'thread' or 'tenant'", ["run", "thread", "tenant"].__contains__)
 
 
 # --- what verifiers and gates see ------------------------------------------------------------------
@@ -208,7 +226,7 @@ class Call:
     arguments: Mapping[str, Any]
     """Final values of the parameters that the model can see."""
     args_digest: str
-    """SHA-256 (hex) of the canonical arguments."""
+    """Keyed digest (hex) of the canonical arguments."""
     effect: Effect
     """The class in force."""
     run_id: str
@@ -277,21 +295,31 @@ class StepOutput:
     input: Any
     output: Any
     receipts: Sequence[CallRecord] = ()
-    """Calls that this step has in the ledger."""
+    """Calls that this step has in the ledger; read from the store when first looked at."""
     earlier: Sequence[Checkpoint] = ()
-    """Committed checkpoints of the run, oldest first."""
+    """Committed checkpoints of the run, oldest first; read from the store when first looked at."""
+    ledger: Sequence[CallRecord] = ()
+    """Calls of the whole run, whichever step and attempt asked for them; read from the store when first looked at."""
+    criticality: str = "medium"
+    """The rule's: ``low``, ``medium`` or ``high``."""
 
 
 # --- what a store keeps ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CallRecord:
-    """One row of the ledger.
+class Copied:
+    """Base of what is made and copied several times a call: a ``__dict__`` is filled much faster than the fields of a frozen dataclass."""
 
-    Not slotted: :meth:`changed` runs several times a call, and copying a ``__dict__`` is ten times faster than
-    :func:`dataclasses.replace` on this many fields.
-    """
+    def changed(self, **changes: Any) -> Self:
+        """Return a copy with these fields changed."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__ | changes)
+        return copy
+
+
+@dataclass(frozen=True)
+class CallRecord(Copied):
+    """One row of the ledger."""
 
     call_id: str
     key: str
@@ -340,15 +368,9 @@ class CallRecord:
     created: float = 0.0
     updated: float = 0.0
 
-    def changed(self, **changes: Any) -> CallRecord:
-        """Return a copy with these fields changed."""
-        copy = object.__new__(CallRecord)
-        copy.__dict__.update(self.__dict__, **changes)
-        return copy
 
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+@dataclass(frozen=True)
+class Checkpoint(Copied):
     """One committed, verified output of a step. Append-only."""
 
     run_id: str
@@ -370,8 +392,8 @@ class Checkpoint:
     """Position in the run, given by the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+@dataclass(frozen=True)
+class Event(Copied):
     """One entry of a run's append-only log. ``link`` chains it to the one before."""
 
     run_id: str
@@ -423,9 +445,13 @@ class RunRecord:
     """Digest of the raw input."""
     adapter: str
     first: str | None = None
-    """The framework's head when the run began, in the adapter's own terms."""
+    """The framework's head that its steps are counted from: its own, or that of the run it was forked from."""
     origin: str = ""
     """The run whose slots this one shares: itself, or what it was forked from."""
+    head: str | None = None
+    """The framework's head when the run began, in the adapter's own terms."""
+    previous: str = ""
+    """The run of its thread before it; empty for the first."""
     created: float = 0.0
     ended: float | None = None
     hold: Sequence[str] = ()

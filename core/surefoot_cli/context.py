@@ -79,6 +79,6 @@ def load_object(spec: str) -> Any:
         found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise UsageError(f"{spec} cannot be loaded ({type(exc).__name__}: {exc}); name it as module:object, importable from here") from exc
     return found

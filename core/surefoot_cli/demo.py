@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from surefoot import AdapterUnavailable, Guard, SurefootError
+from surefoot import AdapterUnavailable, Guard, SurefootError, UsageError
 from surefoot_cli.context import as_json, print_json
 
 __all__ = ["demo"]
@@ -29,7 +29,10 @@ _AGENT: Final = "surefoot_cli.demo_agent"
 def demo(folder: Path | None, as_json: bool) -> None:
     """Kill a real agent right after it charged a customer, resume it, and count the charges; without surefoot and with it."""
     folder = folder or Path(tempfile.mkdtemp(prefix="surefoot-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"the folder {folder} cannot be made ({exc.strerror}); give another --dir") from exc
     say = (lambda _text: None) if as_json else click.echo
     say("A payment agent (LangGraph, scripted model) is killed with SIGKILL right after its charge took effect, and resumed.\n")
     report = _report(folder, say)
@@ -37,8 +40,9 @@ def demo(folder: Path | None, as_json: bool) -> None:
         print_json(**report)
     else:
         _tell(report)
+    step = report["verified_step"]
     seen = (report["unprotected"]["charges"], report["protected"]["charges"], report["protected"]["run_status"])
-    if seen != (2, 1, "completed"):
+    if seen != (2, 1, "completed") or (step["rejected"], step["committed"]) != (1, True) or not step["hint"]:
         msg = "the demo did not see what it promises; run 'surefoot doctor' and report this with the output of 'surefoot demo --json'"
         raise SurefootError(msg)
 

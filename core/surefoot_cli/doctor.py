@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import sqlite3
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import click
 
-from surefoot import Guard, SurefootError
+from surefoot import Guard, SurefootError, SurefootWarning
 from surefoot.plugins import Plugins
 from surefoot_cli.context import Context, as_json, load_object, print_json
 
@@ -37,7 +38,7 @@ def doctor(context: Context, target: str | None, as_json: bool) -> None:
     """Check Python, SQLite, plugins and the store; with MODULE:OBJECT, whether that object can be guarded."""
     findings = [_python(), _sqlite(), *_plugins(), _store(context)]
     if target is not None:
-        findings.append(_target(target))
+        findings += _target(target)
     failed = any(finding.state == "fail" for finding in findings)
     if as_json:
         print_json(ok=not failed, findings=[{"check": f.check, "state": f.state, "text": f.text} for f in findings])
@@ -55,7 +56,7 @@ def _python() -> Finding:
 def _sqlite() -> Finding:
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
-        text = f"{version} has the WAL-reset bug (fixed in 3.51.3): with several processes on one store, prefer a newer SQLite"
+        text = f"{version} has the WAL-reset bug (fixed in 3.51.3). surefoot's processes take turns; let no other program write to a store"
         return Finding("sqlite", "note", text)
     return Finding("sqlite", "ok", version)
 
@@ -74,7 +75,7 @@ def _store(context: Context) -> Finding:
     return _tried("store", look, missing="note")
 
 
-def _target(target: str) -> Finding:
+def _target(target: str) -> list[Finding]:
     def wrap() -> str:
         guard = Guard("memory://")
         found = load_object(target)
@@ -82,7 +83,11 @@ def _target(target: str) -> Finding:
         names = guard.unclassified()
         return f"{target} is guarded; unclassified: {', '.join(names) or 'none'}"
 
-    return _tried("target", wrap)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", SurefootWarning)
+        finding = _tried("target", wrap)
+    notes = [str(warning.message) for warning in said if issubclass(warning.category, SurefootWarning)]
+    return [finding, *(Finding("unguarded", "note", note) for note in dict.fromkeys(notes))]
 
 
 def _tried(check: str, look: Callable[[], str], *, missing: str = "fail") -> Finding:

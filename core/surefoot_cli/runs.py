@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import click
@@ -38,12 +39,17 @@ def _line(run: RunRecord) -> dict[str, Any]:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
+@click.option("--follow", is_flag=True, help="Go on with what happens until the run has ended.")
 @as_json
 @click.pass_obj
-def show(context: Context, run_id: str, as_json: bool) -> None:
+def show(context: Context, run_id: str, follow: bool, as_json: bool) -> None:
     """Show a run: its steps and calls in order, and what is open."""
     guard = context.guard()
     run = guard.runs.show(run_id)
+    if follow:
+        for event in guard.runs.follow(run_id):
+            click.echo(json.dumps(dataclasses.asdict(event)) if as_json else _timeline(event, run.created))
+        return
     events = guard.runs.events(run_id, limit=100_000)
     calls = guard.calls.list(run_id=run_id, limit=100_000)
     if as_json:

@@ -1,7 +1,8 @@
-"""``surefoot tools``: which tools an agent has, and the declarations to fill in."""
+"""``surefoot tools``: which tools an agent has, and the declarations to fill in, as code or as a policy file."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ def tools() -> None:
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the file here; never over an existing one.")
 @as_json
 def init(target: str, output: Path | None, as_json: bool) -> None:
-    """Write the declarations of the tools that nobody classified, to fill in."""
+    """Write the declarations of the tools that nobody classified, to fill in; as a policy file where FILE ends in .yaml."""
     guard = Guard("memory://")
     found = load_object(target)
     guard.plugins.adapter_for(found).wrap(found, guard)
@@ -30,7 +31,8 @@ def init(target: str, output: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(target=target, unclassified=names)
         return
-    text = _declarations(target, names)
+    as_policy = output is not None and output.suffix in {".yaml", ".yml"}
+    text = _policy(target, names) if as_policy else _declarations(target, names)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -47,4 +49,15 @@ def _declarations(target: str, names: list[str]) -> str:
         "read: changes nothing.  idempotent: twice is as good as once.  unsafe: at most once, and the run is held when in doubt\n"
         '(a probe= settles that without you).  unclassified: at most once, never holds a run.\n"""\n\n'
         f"from surefoot import ToolRule\n\nTOOLS = {{\n{lines}}}\n\n# graph = surefoot.wrap(graph, tools=TOOLS)\n"
+    )
+
+
+def _policy(target: str, names: list[str]) -> str:
+    entries = "".join(f"  - tool: {json.dumps(name)}\n    effect: unclassified\n" for name in names)
+    return (
+        f"# What the tools of {target} do to the world, and what they may do. Keys and their meaning: surefoot policy schema.\n"
+        "# read: changes nothing.  idempotent: twice is as good as once.  unsafe: at most once, and the run is held when in doubt.\n"
+        "# unclassified: at most once, never holds a run.  decision: allow, deny or approve.\n"
+        f"version: 1\ndefault: allow\ntools:{' []' if not names else ''}\n{entries}"
+        'budgets: []   # like {calls: 50, per: run}\n\n# graph = surefoot.wrap(graph, policy="surefoot.yaml")\n'
     )

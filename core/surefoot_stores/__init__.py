@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from surefoot.contracts import Store
 from surefoot.hookspecs import hookimpl
+from surefoot_stores.memory import MemoryStore
+from surefoot_stores.postgres import PostgresStore
 from surefoot_stores.sqlite import SqliteStore
 
-__all__ = ["SqliteStore", "surefoot_store"]
+__all__ = ["MemoryStore", "PostgresStore", "SqliteStore", "surefoot_store"]
 
 
 @hookimpl
 def surefoot_store(url: str) -> Store | None:
-    """Answer for ``sqlite:///path``."""
+    """Answer for ``sqlite:///path``, ``postgresql://host/database`` and ``memory://``."""
+    if url.startswith("memory://"):
+        return MemoryStore(url)
+    if url.startswith(("postgresql://", "postgres://")):
+        return PostgresStore(url)
     return SqliteStore(url) if url.startswith("sqlite:///") else None

@@ -22,6 +22,9 @@ class Closable(Protocol):
     def close_for_fork(self) -> None:
         """Close what a child must not inherit. Called with :data:`lock` held; raises nothing."""
 
+    def forget_after_fork(self) -> None:
+        """Drop, in the child, what belongs to threads that only the parent has. Raises nothing."""
+
 
 lock: Final = threading.RLock()
 _open: Final[weakref.WeakSet[Closable]] = weakref.WeakSet()
@@ -39,4 +42,10 @@ def _before() -> None:
         closable.close_for_fork()
 
 
-os.register_at_fork(before=_before, after_in_parent=lock.release, after_in_child=lock.release)
+def _in_child() -> None:
+    for closable in _open:
+        closable.forget_after_fork()
+    lock.release()
+
+
+os.register_at_fork(before=_before, after_in_parent=lock.release, after_in_child=_in_child)

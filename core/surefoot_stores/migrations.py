@@ -31,12 +31,13 @@ MIGRATIONS: Final[list[list[str]]] = [
             run_id TEXT NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL, at REAL NOT NULL, data TEXT NOT NULL, step TEXT,
             call_id TEXT, monotonic REAL NOT NULL, salt TEXT NOT NULL, link TEXT NOT NULL, schema INTEGER NOT NULL,
             PRIMARY KEY (run_id, seq)) STRICT, WITHOUT ROWID""",
-        "CREATE TABLE heads (run_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, link TEXT NOT NULL) STRICT, WITHOUT ROWID",
         """CREATE TABLE leases (
             name TEXT PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, held INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
         """CREATE TABLE records (
             namespace TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, version INTEGER NOT NULL,
             PRIMARY KEY (namespace, key)) STRICT, WITHOUT ROWID""",
+        # Values over 32 KiB, by their SHA-256; what refers to one says "sha256:<hex>" in its place.
+        "CREATE TABLE payloads (digest TEXT NOT NULL UNIQUE, text TEXT NOT NULL) STRICT",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
         "PRAGMA user_version = 1",
     ]

@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from itertools import takewhile
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from surefoot.contracts import CheckpointStore, Counters, EventLog, Leases, Ledger, Records
 from surefoot.engine.events import chained
 from surefoot.errors import IntegrityError, LeaseLost, StoreUnavailable, UsageError
 from surefoot.types import CallRecord, CallState, Checkpoint, Effect, Event, Lease, Record
+from surefoot_stores.payloads import REFERENCES, Payloads
+from surefoot_stores.queue import Job
+from surefoot_stores.rows import CALL as _CALL
+from surefoot_stores.rows import CHECKPOINT as _CHECKPOINT
+from surefoot_stores.rows import EVENT as _EVENT
+from surefoot_stores.rows import MUTABLE as _MUTABLE
+from surefoot_stores.rows import readable
 
 __all__ = ["Tables"]
 
-_CALL: Final = [f.name for f in fields(CallRecord)]
-_CHECKPOINT: Final = [f.name for f in fields(Checkpoint)]
-_EVENT: Final = [f.name for f in fields(Event)]
+_call_row: Final = itemgetter(*_CALL)
+_checkpoint_row: Final = itemgetter(*_CHECKPOINT)
+_event_row: Final = itemgetter(*_EVENT)
 
 
 def _insert(table: str, names: Sequence[str]) -> str:
@@ -26,16 +33,15 @@ def _insert(table: str, names: Sequence[str]) -> str:
 
 
 _INSERT_CALL: Final = _insert("calls", _CALL)
-_IDENTITY: Final = frozenset(
-    "call_id key tenant conversation run_id scope path tool args_digest arguments alias occurrence created".split()  # noqa: SIM905 - shorter to read
-)
-_MUTABLE: Final = [n for n in _CALL if n not in _IDENTITY]
+_mutable_row: Final = itemgetter(*_MUTABLE)
 _UPDATE_CALL: Final = f"UPDATE calls SET {', '.join(f'{n} = ?' for n in _MUTABLE)} WHERE call_id = ? AND version = ?"  # noqa: S608 - constants
 _INSERT_CHECKPOINT: Final = _insert("checkpoints", _CHECKPOINT)
 _INSERT_EVENT: Final = _insert("events", _EVENT)
 _SELECT_CALLS: Final = f"SELECT {', '.join(_CALL)} FROM calls "  # noqa: S608 - constants
 _SELECT_CHECKPOINTS: Final = f"SELECT {', '.join(_CHECKPOINT)} FROM checkpoints "  # noqa: S608 - constants
 _LIST_EVENTS: Final = f"SELECT {', '.join(_EVENT)} FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
+_GET_CALL: Final = _SELECT_CALLS + "WHERE call_id = ?"
+_HEAD: Final = "SELECT seq, link FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
 _STICKY: Final = _SELECT_CALLS + "WHERE tenant = ? AND conversation = ? AND tool = ? AND args_digest = ? AND sticky = 1 ORDER BY ordinal"
 _UNSETTLED: Final = _SELECT_CALLS + "WHERE run_id = ? AND state IN ('intent', 'in_doubt') ORDER BY ordinal"
 # Two queries and not one OR: for that SQLite would use the index for the scope only, and read the whole of it.
@@ -45,6 +51,10 @@ _TOUCHES: Final = f"SELECT EXISTS ({_BELOW})"
 _UNDER: Final = (
     _SELECT_CALLS + f"WHERE ordinal IN ({_BELOW}) AND (?5 IS NULL OR tool = ?5) AND (?6 IS NULL OR touched < ?6) ORDER BY ordinal"
 )
+_KNOWN: Final = 5_000
+"""So many entries are kept in memory; with more, all are read again."""
+_SMALL: Final = 4_000
+"""Characters of a record that is kept in memory."""
 _PAGE: Final = """WHERE ordinal > CASE WHEN ?1 IS NULL THEN 0 ELSE (SELECT ordinal FROM calls WHERE call_id = ?1) END
          AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR run_id = ?3) ORDER BY ordinal LIMIT ?4"""
 _LIST_CALLS: Final = _SELECT_CALLS + _PAGE
@@ -57,6 +67,10 @@ class Tables:
         self.db = db
         self._unavailable = unavailable
         self._write = False
+        self._version = 0
+        self.known: dict[tuple[str, ...], Any] = {}
+        """What this process has read or written and no other one has changed since."""
+        self.payloads = Payloads(self.read, self.write)
         self.calls: Ledger = _Calls(self)
         self.checkpoints: CheckpointStore = _Checkpoints(self)
         self.events: EventLog = _Events(self)
@@ -65,9 +79,31 @@ class Tables:
         self.counters: Counters = _Counters(self)
 
     def begin(self, *, write: bool) -> None:
-        """Open a transaction; a writing one waits for its turn among the processes."""
+        """Open a transaction."""
         self._write = write
         self.db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        version = self.db.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version or len(self.known) > _KNOWN:
+            self.forget()
+            self._version = version
+
+    def each(self, job: Job) -> None:
+        """Run one of several jobs of a transaction; what it raises undoes it alone and is noted on it."""
+        self._write = job.write
+        self.db.execute("SAVEPOINT job")
+        try:
+            job.answer = job.work(self)
+        except BaseException as exc:
+            self.forget()
+            job.error = exc
+            if not self.db.in_transaction:  # SQLite has undone all of them
+                raise
+            self.db.execute("ROLLBACK TO job")
+        self.db.execute("RELEASE job")
+
+    def forget(self) -> None:
+        """Read everything again."""
+        self.known.clear()
 
     def read(self, query: str, *values: Any) -> list[Any]:
         """Return the rows of a query."""
@@ -94,54 +130,69 @@ class _Table:
     def __init__(self, tables: Tables) -> None:
         self._read = tables.read
         self._write = tables.write
-
-
-def _row(record: CallRecord, names: Sequence[str]) -> list[Any]:
-    values = record.__dict__
-    return [_COLUMN[name](values[name]) if name in _COLUMN else values[name] for name in names]
-
-
-def _readable(reason: str) -> str:
-    """Return a reason as text that SQLite takes: a tool's error may quote a file name that is not Unicode."""
-    return reason if reason.isascii() else reason.encode("utf-8", "backslashreplace").decode()
-
-
-_COLUMN: Final[dict[str, Callable[[Any], Any]]] = {"interrupts": json.dumps, "reason": _readable}
-
-
-def _call(row: Sequence[Any]) -> CallRecord:
-    values = dict(zip(_CALL, row, strict=True))
-    values["effect"], values["state"] = Effect(values["effect"]), CallState(values["state"])
-    values["sticky"], values["entered"] = bool(values["sticky"]), bool(values["entered"])
-    values["interrupts"] = tuple(json.loads(values["interrupts"]))
-    return CallRecord(**values)
+        self._known = tables.known
+        self._payloads = tables.payloads
 
 
 class _Calls(_Table, Ledger):
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self._columns: dict[str, Callable[[Any], Any]] = {
+            "value": self._payloads.put,
+            "error": self._payloads.put,
+            "interrupts": lambda answers: json.dumps(answers) if answers else "[]",
+            "reason": readable,
+            "effect": attrgetter("value"),  # the driver takes a plain string faster than one of a subclass
+            "state": attrgetter("value"),
+        }
+
+    def _values(self, record: CallRecord) -> dict[str, Any]:
+        values = record.__dict__.copy()
+        for name, column in self._columns.items():
+            values[name] = column(values[name])
+        return values
+
+    def _call(self, row: Sequence[Any]) -> CallRecord:
+        values = dict(zip(_CALL, row, strict=True))
+        values["effect"], values["state"] = Effect(values["effect"]), CallState(values["state"])
+        values["sticky"], values["entered"] = bool(values["sticky"]), bool(values["entered"])
+        values["interrupts"] = tuple(json.loads(values["interrupts"]))
+        for name in REFERENCES["calls"]:
+            values[name] = self._payloads.get(values[name])
+        return CallRecord(**values)
+
     def get(self, call_id: str) -> CallRecord | None:
-        rows = self._read(_SELECT_CALLS + "WHERE call_id = ?", call_id)
-        return _call(rows[0]) if rows else None
+        known = self._known.get(("call", call_id))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        rows = self._read(_GET_CALL, call_id)
+        return self._call(rows[0]) if rows else None
 
     def insert(self, record: CallRecord) -> None:
         try:
-            self._write(_INSERT_CALL, _row(record, _CALL))
+            self._write(_INSERT_CALL, _call_row({**self._values(record), "arguments": self._payloads.put(record.arguments)}))
         except IntegrityError as exc:
             raise IntegrityError(f"call {record.call_id} is in the ledger already", call_id=record.call_id) from exc
+        self._known["call", record.call_id] = record
 
     def update(self, record: CallRecord) -> CallRecord:
         new = record.changed(version=record.version + 1)
-        if self._write(_UPDATE_CALL, [*_row(new, _MUTABLE), record.call_id, record.version]) != 1:
+        if self._write(_UPDATE_CALL, [*_mutable_row(self._values(new)), record.call_id, record.version]) != 1:
             raise LeaseLost(f"call {record.call_id} was changed by somebody else", call_id=record.call_id)
+        if new.state is CallState.INTENT:
+            self._known["call", record.call_id] = new
+        else:
+            self._known.pop(("call", record.call_id), None)  # it is over; its value may be large
         return new
 
     def sticky(self, tenant: str, conversation: str, tool: str, args_digest: str) -> Sequence[CallRecord]:
-        return [_call(row) for row in self._read(_STICKY, tenant, conversation, tool, args_digest)]
+        return [self._call(row) for row in self._read(_STICKY, tenant, conversation, tool, args_digest)]
 
     def unsettled(self, run_id: str) -> Sequence[CallRecord]:
-        return [_call(row) for row in self._read(_UNSETTLED, run_id)]
+        return [self._call(row) for row in self._read(_UNSETTLED, run_id)]
 
     def under(self, scope: str, path: str, *, tool: str | None = None, before: int | None = None) -> Sequence[CallRecord]:
-        return [_call(row) for row in self._read(_UNDER, scope, path, path + "/", path + "0", tool, before)]
+        return [self._call(row) for row in self._read(_UNDER, scope, path, path + "/", path + "0", tool, before)]
 
     def touches(self, scope: str, path: str) -> bool:
         [(found,)] = self._read(_TOUCHES, scope, path, path + "/", path + "0")
@@ -150,32 +201,35 @@ class _Calls(_Table, Ledger):
     def list(
         self, *, state: CallState | None = None, run_id: str | None = None, after: str | None = None, limit: int = 100
     ) -> Sequence[CallRecord]:
-        return [_call(row) for row in self._read(_LIST_CALLS, after, state, run_id, limit)]
+        return [self._call(row) for row in self._read(_LIST_CALLS, after, state, run_id, limit)]
 
 
 class _Checkpoints(_Table, CheckpointStore):
     def append(self, checkpoint: Checkpoint) -> Checkpoint:
         [(last,)] = self._read("SELECT COALESCE(MAX(seq), 0) FROM checkpoints WHERE run_id = ?", checkpoint.run_id)
-        new = replace(checkpoint, seq=last + 1)
-        self._write(_INSERT_CHECKPOINT, [getattr(new, name) for name in _CHECKPOINT])
+        new = checkpoint.changed(seq=last + 1)
+        self._write(_INSERT_CHECKPOINT, _checkpoint_row({**new.__dict__, "output": self._payloads.put(new.output)}))
         return new
 
     def at(self, run_id: str, path: str) -> Sequence[Checkpoint]:
         rows = self._read(_SELECT_CHECKPOINTS + "WHERE run_id = ? AND path = ? ORDER BY seq", run_id, path)
-        return [Checkpoint(*row) for row in rows]
+        return [self._checkpoint(row) for row in rows]
 
     def list(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Checkpoint]:
         rows = self._read(_SELECT_CHECKPOINTS + "WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?", run_id, after, limit)
-        return [Checkpoint(*row) for row in rows]
+        return [self._checkpoint(row) for row in rows]
+
+    def _checkpoint(self, row: Sequence[Any]) -> Checkpoint:
+        values = dict(zip(_CHECKPOINT, row, strict=True))
+        return Checkpoint(**{**values, "output": self._payloads.get(values["output"])})
 
 
 class _Events(_Table, EventLog):
     def append(self, event: Event) -> Event:
-        head = self._read("SELECT seq, link FROM heads WHERE run_id = ?", event.run_id)
-        seq, previous = head[0] if head else (0, "")
-        new = chained(event, seq + 1, previous)
-        self._write(_INSERT_EVENT, [json.dumps(new.data) if name == "data" else getattr(new, name) for name in _EVENT])
-        self._write("INSERT OR REPLACE INTO heads VALUES (?, ?, ?)", (new.run_id, new.seq, new.link))
+        head = self._known.get(("head", event.run_id)) or next(iter(self._read(_HEAD, event.run_id)), (0, ""))
+        new, text = chained(event, head[0] + 1, head[1])
+        self._write(_INSERT_EVENT, _event_row({**new.__dict__, "data": text}))
+        self._known["head", event.run_id] = (new.seq, new.link)
         return new
 
     def list(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
@@ -185,42 +239,68 @@ class _Events(_Table, EventLog):
 
 class _Leases(_Table, Leases):
     def get(self, name: str) -> Lease | None:
+        known = self._known.get(("lease", name))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
         rows = self._read("SELECT owner, epoch, held FROM leases WHERE name = ?", name)
-        return Lease(name, rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
+        if not rows:
+            return None
+        lease = self._known["lease", name] = Lease(name, rows[0][0], rows[0][1], bool(rows[0][2]))
+        return lease
 
     def take(self, name: str, owner: str) -> Lease:
         old = self.get(name)
         lease = Lease(name, owner, old.epoch + 1 if old else 1)
         self._write("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, 1)", (name, owner, lease.epoch))
+        self._known["lease", name] = lease
         return lease
 
     def release(self, lease: Lease) -> bool:
+        self._known.pop(("lease", lease.name), None)
         statement = "UPDATE leases SET held = 0 WHERE name = ? AND owner = ? AND epoch = ?"
         return self._write(statement, (lease.name, lease.owner, lease.epoch)) == 1
 
 
 class _Records(_Table, Records):
     def get(self, namespace: str, key: str) -> Record | None:
-        rows = self._read("SELECT value, version FROM records WHERE namespace = ? AND key = ?", namespace, key)
-        return Record(key, json.loads(rows[0][0]), rows[0][1]) if rows else None
+        row = self._row(namespace, key)
+        return Record(key, json.loads(row[0]), row[1]) if row else None
+
+    def _row(self, namespace: str, key: str) -> tuple[str, int] | None:
+        known = self._known.get(("record", namespace, key), self)
+        if known is self:
+            rows = self._read("SELECT value, version FROM records WHERE namespace = ? AND key = ?", namespace, key)
+            known = self._remember(namespace, key, (self._payloads.get(rows[0][0]), rows[0][1]) if rows else None)
+        return known  # type: ignore[no-any-return]
+
+    def _remember(self, namespace: str, key: str, row: Any) -> Any:
+        if row is None or len(row[0]) <= _SMALL:
+            self._known["record", namespace, key] = row
+        else:
+            self._known.pop(("record", namespace, key), None)
+        return row
 
     def put(self, namespace: str, key: str, value: Any, *, version: int | None = None) -> Record:
-        rows = self._read("SELECT version FROM records WHERE namespace = ? AND key = ?", namespace, key)
-        old = rows[0][0] if rows else 0
+        row = self._row(namespace, key)
+        old = row[1] if row else 0
         if version is not None and version != old:
             raise LeaseLost(f"{namespace}/{key} was changed by somebody else")
-        self._write("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (namespace, key, json.dumps(value), old + 1))
+        text = json.dumps(value)
+        self._write("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (namespace, key, self._payloads.put(text), old + 1))
+        self._remember(namespace, key, (text, old + 1))
         return Record(key, value, old + 1)
 
     def delete(self, namespace: str, key: str) -> None:
         self._write("DELETE FROM records WHERE namespace = ? AND key = ?", (namespace, key))
+        self._remember(namespace, key, None)
 
     def list(self, namespace: str, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> Sequence[Record]:
         query = """SELECT key, value, version FROM records
                    WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key > ?3) ORDER BY key LIMIT ?4"""
         rows = self._read(query, namespace, prefix, after, limit)
         # Keys that start with the prefix are the first ones from it on; SQL's own functions end at a NUL character.
-        return [Record(row[0], json.loads(row[1]), row[2]) for row in takewhile(lambda row: row[0].startswith(prefix), rows)]
+        mine = takewhile(lambda row: row[0].startswith(prefix), rows)
+        return [Record(key, json.loads(self._payloads.get(text) or ""), version) for key, text, version in mine]
 
 
 class _Counters(_Table, Counters):

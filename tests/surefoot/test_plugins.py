@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import surefoot
+import surefoot_stores
 from surefoot import (
     Adapter,
     AdapterUnavailable,
+    Budget,
     Capabilities,
     Event,
     Guard,
     Policy,
     StepRule,
     Store,
+    SurefootWarning,
     ToolRule,
     UsageError,
     Verdict,
@@ -27,13 +34,14 @@ from surefoot import (
 from surefoot.contracts import Deny, Gate
 from surefoot.engine.events import verify
 from surefoot.engine.program import Tx
-from surefoot.memory import MemoryStore
 from surefoot.plugins import Plugins
+from surefoot_stores import MemoryStore
 
 
 def plugins(**hooks: Any) -> Plugins:
-    """Return a set with one plugin made of these hook functions."""
+    """Return a set with one plugin made of these hook functions, and the stores of surefoot."""
     made = Plugins()
+    made.register(surefoot_stores)
     made.register(type("Plugin", (), {name: staticmethod(hookimpl(function)) for name, function in hooks.items()})(), "mine")
     return made
 
@@ -116,8 +124,19 @@ def test_hook_surefoot_verifier() -> None:
         guard.verifier(StepRule(verifier="yes"))
 
 
+def test_hook_surefoot_view() -> None:
+    """What a plugin offers under a name is an attribute of the guard; without one, the guard says what is missing."""
+
+    def surefoot_view(name: str, guard: Guard) -> str | None:
+        return f"approvals of {guard.store.url}" if name == "approvals" else None
+
+    assert Guard("memory://", plugins=plugins(surefoot_view=surefoot_view)).approvals.startswith("approvals of memory://")
+    with pytest.raises(UsageError, match="no plugin offers 'budget'"):
+        Guard("memory://", budget=Budget(calls=1), plugins=plugins(surefoot_view=surefoot_view))
+
+
 def test_hook_surefoot_policy() -> None:
-    """A policy from a plugin brings its gates and its rules, before those of the code."""
+    """A policy from a plugin brings its gates, and tightens the rules of the code."""
 
     class Never(Gate):
         def check(self, call: Any) -> Deny:
@@ -129,8 +148,8 @@ def test_hook_surefoot_policy() -> None:
         def gates(self) -> list[Gate]:
             return [Never()]
 
-        def rule(self, tool: str) -> ToolRule | None:
-            return ToolRule(effect="unsafe") if tool == "pay" else None
+        def rule(self, tool: str, declared: ToolRule) -> ToolRule:
+            return ToolRule(effect="unsafe") if tool == "pay" else declared
 
     def surefoot_policy(spec: str) -> Policy | None:
         return Strict() if spec == "strict" else None
@@ -237,13 +256,22 @@ def test_plugins_load_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
         made.adapter_for(3)
 
 
-def test_the_development_store_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_development_store_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without store= and SUREFOOT_STORE a development store is made with a warning that names it; strict refuses it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SUREFOOT_STORE", raising=False)
     with pytest.raises(UsageError, match="strict"):
         Plugins.default().open_store(None, strict=True)
-    store = Plugins.default().open_store(None)
-    assert str(tmp_path / ".surefoot" / "surefoot.db") in caplog.text
+    with pytest.warns(SurefootWarning, match=re.escape(str(tmp_path / ".surefoot" / "surefoot.db"))):
+        store = Plugins.default().open_store(None)
     assert (tmp_path / ".surefoot" / ".gitignore").read_text() == "*\n"
     assert str(tmp_path) in store.url
+
+
+def test_the_development_store_is_announced_in_a_program_that_configures_nothing(tmp_path: Path) -> None:
+    """A user who has set up neither logging nor warnings reads the notice, at the line that made the guard."""
+    program = tmp_path / "program.py"
+    program.write_text("import surefoot\nsurefoot.wrap(object())\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SUREFOOT", "PYTHONWARN"))}
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert f"program.py:2: SurefootWarning: using the development store {tmp_path}" in done.stderr

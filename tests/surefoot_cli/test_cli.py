@@ -69,6 +69,7 @@ def store(tmp_path: Path) -> str:
 def run(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a command on that store, in a directory with an agent."""
     (tmp_path / "my_agent.py").write_text(AGENT)
+    (tmp_path / "my_script.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SUREFOOT_STORE", raising=False)
 
@@ -123,6 +124,8 @@ def test_calls_are_settled(run: Any) -> None:
         (["tools", "init", "my_agent"], 2),
         (["tools", "init", "my_agent:nobody"], 2),
         (["tools", "init", "no_module:graph"], 2),
+        (["tools", "init", "my_script:graph"], 2),
+        (["demo", "--dir", "my_agent.py/demo"], 2),
         (["tools", "init", "my_agent:nothing"], 1),
         (["tools", "init", "my_agent:graph", "--output", "my_agent.py"], 2),
         (["--store", "sqlite:///missing.db", "runs", "list"], 3),
@@ -180,7 +183,7 @@ def test_doctor(run: Any) -> None:
 
 def test_plugins_and_config(run: Any, store: str) -> None:
     """The loaded plugins, and the store in force with where it comes from, are shown."""
-    assert {"builtin", "langgraph", "stores"} <= set(data(run("plugins", "list", "--json"))["loaded"])
+    assert {"langgraph", "stores"} <= set(data(run("plugins", "list", "--json"))["loaded"])
     shown = data(run("config", "show", "--json"))
     assert (shown["store"], shown["store_from"]) == (store, "--store")
     assert "langgraph" in run("plugins", "list").output

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sqlite3
 import threading
 import uuid
@@ -13,21 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+from crash import Death, die, store_of
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
-from support import Effects, ask, config, planner, react
+from support import Agent, Effects, ask, config, planner, react
 
 import surefoot
-from surefoot import Allow, Call, Event, Gate, Guard, ToolRule
-
-
-def die() -> None:
-    """Die as in a power cut of the process: at once, with nothing run."""
-    os.kill(os.getpid(), signal.SIGKILL)
+from surefoot import Event, Guard, ToolRule
 
 
 class Child:
@@ -37,14 +31,15 @@ class Child:
         self.told = told
         self.folder = Path(told["folder"])
         self.effects = Effects(self.folder / "effects")
-        self.kill = told.get("kill")
+        self.death = Death(told)
+        self.kill = self.death.point
         self.first = bool(self.kill)
         self.charged = threading.Event()
         """Set when a charge is recorded."""
         self.guard = Guard(
-            f"sqlite:///{self.folder}/surefoot.db",
+            store_of(self.folder),
             tools={name: ToolRule(effect=effect) for name, effect in told.get("tools", {}).items()},
-            gates=[_Killer(self)],
+            gates=[self.death],
             on_event=self._event,
         )
 
@@ -52,15 +47,12 @@ class Child:
         """Die right after something became durable, if told so."""
         if event.type == "call.committed" and event.data["tool"] == "charge":
             self.charged.set()
-        if self.kill == event.type and event.data.get("tool", "charge") == "charge":
-            die()
+        self.death.event(event)
 
     def charge(self, amount: int) -> str:
         """Have the effect; die right after it if told so."""
-        if self.kill == "effect" and self.effects.count("charge", amount) + 1 == self.told.get("nth", 1):
-            self.effects.add("charge", amount)
-            die()
         self.effects.add("charge", amount)
+        self.death.at("effect")
         return f"charged {amount}"
 
     def tool(self) -> Any:
@@ -74,6 +66,10 @@ class Child:
 
         return charge
 
+    def agent(self, plan: Any, tools: Any) -> Any:
+        """Return an agent loop: one made by hand, or by ``create_agent`` if told so."""
+        return Agent(tools, plan) if self.told.get("create_agent") else react(plan, tools)
+
     def run(self, builder: StateGraph[Any, Any, Any, Any], given: Any) -> Any:
         """Compile with a saver on disk, wrap unless told otherwise, and invoke."""
         durability = self.told.get("durability", "sync")
@@ -82,7 +78,30 @@ class Child:
         saver = SqliteSaver(sqlite3.connect(self.folder / "lg.db", check_same_thread=False))
         if self.told.get("slow"):
             _never_lands(saver)
+        if self.kill == "before checkpoint":
+            self._die_before_checkpoint(saver)
         return self._wrap(builder.compile(checkpointer=saver)).invoke(given, config("t"), durability=durability)
+
+    def _die_before_checkpoint(self, saver: Any) -> None:
+        """Die when the output of the task that charged is kept, and the checkpoint of its super-step is not."""
+        kept = threading.Event()
+        put, put_writes = saver.put, saver.put_writes
+
+        def charged() -> bool:
+            return self.effects.count("charge") == self.told.get("nth", 1)
+
+        def dying_put(*args: Any) -> Any:
+            if charged():
+                kept.wait(20)
+                die()
+            return put(*args)
+
+        def telling_put_writes(*args: Any) -> None:
+            put_writes(*args)
+            if charged():
+                kept.set()
+
+        saver.put, saver.put_writes = dying_put, telling_put_writes
 
     async def _arun(self, builder: Any, given: Any, durability: Any) -> Any:
         async with aiosqlite.connect(self.folder / "lg.db") as db:
@@ -90,19 +109,6 @@ class Child:
 
     def _wrap(self, graph: Any) -> Any:
         return graph if self.told.get("bare") else surefoot.wrap(graph, guard=self.guard)
-
-
-class _Killer(Gate):
-    """A gate that dies before the intent is written, if told so."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    def check(self, call: Call) -> Allow:
-        """Allow, or die."""
-        if self._child.kill == "before intent" and call.tool == "charge":
-            die()
-        return Allow()
 
 
 def _never_lands(saver: Any) -> None:
@@ -141,7 +147,7 @@ def pay(child: Child) -> Any:
 
 def loop(child: Child) -> Any:
     """Charge the same amount in two iterations."""
-    return react(planner([ask("charge", amount=5)], [ask("charge", amount=5)]), [child.tool()])
+    return child.agent(planner([ask("charge", amount=5)], [ask("charge", amount=5)]), [child.tool()])
 
 
 def sibling(child: Child) -> Any:
@@ -155,7 +161,12 @@ def sibling(child: Child) -> Any:
             die()
         return f"lived {amount}"
 
-    return react(planner([ask("charge", amount=5), ask("dies", amount=1)]), [child.tool(), dies])
+    return child.agent(planner([ask("charge", amount=5), ask("dies", amount=1)]), [child.tool(), dies])
+
+
+def fickle(child: Child) -> Any:
+    """A planner that asks for another amount in the next process."""
+    return react(planner([ask("charge", amount=5 if child.kill else 6)]), [child.tool()])
 
 
 def asking(child: Child) -> Any:
@@ -166,7 +177,7 @@ def asking(child: Child) -> Any:
         """Ask a person."""
         return f"{amount}: {interrupt(amount)}"
 
-    return react(planner([ask("charge", amount=5), ask("ask_human", amount=1)]), [child.tool(), ask_human])
+    return child.agent(planner([ask("charge", amount=5), ask("ask_human", amount=1)]), [child.tool(), ask_human])
 
 
 def subgraph(child: Child) -> Any:

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 from pydantic import BaseModel
-from support import ask
+from support import Agent, ask
 from typing_extensions import TypedDict
 
 __all__ = ["GRAPHS", "Builder"]
@@ -59,6 +59,12 @@ async def async_search(query: str) -> str:
 def broken(query: str) -> str:
     """Raise an ordinary error."""
     raise ValueError(f"cannot {query}")
+
+
+@tool
+def stopping(query: str) -> str:
+    """Raise what generators cannot raise."""
+    raise StopIteration(query)
 
 
 @tool
@@ -219,7 +225,13 @@ HELLO: dict[str, Any] = {"messages": [HumanMessage("hello", id="h")]}
 NUMBERS: dict[str, Any] = {"given": [1, 2, 2], "out": []}
 ONE = [ask("search", "c1", query="x")]
 
-GRAPHS: dict[str, tuple[Callable[[], Builder], dict[str, Any]]] = {
+GRAPHS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "create_agent": (lambda: Agent([search], script(ONE, [ask("search", "c2", query="y", limit=1)]), system_prompt="Help."), HELLO),
+    "create_agent in parallel": (
+        lambda: Agent([search, Classic()], script([*ONE, ask("search", "c2", query="x"), ask("classic", "c3", query="z")])),
+        HELLO,
+    ),
+    "create_agent and a command": (lambda: Agent([hand_over], script([ask("hand_over", "c1", query="x")])), HELLO),
     "loop": (lambda: agent([search], ONE, [ask("search", "c2", query="y", limit=1)]), HELLO),
     "twins": (lambda: agent([search], [ask("search", "c1", query="x"), ask("search", "c2", query="x")]), HELLO),
     "parallel": (lambda: agent([search, Classic()], [*ONE, ask("classic", "c2", query="y"), ask("search", "c3", query="z")]), HELLO),
@@ -228,6 +240,7 @@ GRAPHS: dict[str, tuple[Callable[[], Builder], dict[str, Any]]] = {
         HELLO,
     ),
     "error": (lambda: agent([broken], [ask("broken", "c1", query="x")]), HELLO),
+    "stop iteration": (lambda: agent([stopping], [ask("stopping", "c1", query="x")], handle_tool_errors=True), HELLO),
     "tool exception": (lambda: agent([polite], [ask("polite", "c1", query="x")]), HELLO),
     "unknown tool": (lambda: agent([search], [ask("nobody", "c1", query="x"), ask("search", "c2", query="x")]), HELLO),
     "bad arguments": (lambda: agent([search], [ask("search", "c1", limit="many")]), HELLO),

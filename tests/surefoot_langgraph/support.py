@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage
+import crash
+from langchain.agents import create_agent
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-__all__ = ["Effects", "ask", "config", "planner", "react"]
+__all__ = ["Agent", "Effects", "Scripted", "ask", "config", "planner", "react"]
 
 
-class Effects:
-    """An append-only file that tools write to and tests count in: what really happened."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def add(self, *what: Any) -> None:
-        """Append one effect, durably."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(what) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def all(self) -> list[list[Any]]:
-        """Return every effect so far."""
-        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
-
-    def count(self, *what: Any) -> int:
-        """Return how many effects start with ``what``."""
-        return sum(1 for effect in self.all() if effect[: len(what)] == list(what))
+class Effects(crash.Effects):
+    """What really happened, and tools that do it."""
 
     def tool(self, name: str, then: Callable[..., Any] | None = None) -> BaseTool:
         """Return a tool ``name(amount)`` that has an effect and returns ``"<name> <amount>"``, or what ``then`` does."""
@@ -67,6 +50,35 @@ def planner(*replies: Sequence[dict[str, Any]] | Callable[[], Sequence[dict[str,
         return {"messages": [AIMessage("", tool_calls=list(calls))]}
 
     return plan
+
+
+class Scripted(BaseChatModel):
+    """A chat model that says what a planner node would say."""
+
+    plan: Any
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Sequence[Any], **_kwargs: Any) -> Scripted:
+        """Return itself: the script knows its tools."""
+        return self
+
+    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.plan({"messages": messages})["messages"][0])])
+
+
+class Agent:
+    """An agent of ``create_agent``, whose model follows a planner, as something to compile."""
+
+    def __init__(self, tools: Sequence[Any], plan: Callable[[Any], dict[str, Any]], **options: Any) -> None:
+        self._given = (Scripted(plan=plan), tools)
+        self._options = options
+
+    def compile(self, **options: Any) -> Any:
+        """Create it."""
+        return create_agent(*self._given, **self._options, **options)
 
 
 def react(plan: Callable[..., Any], tools: Sequence[Any], **options: Any) -> StateGraph[Any, Any, Any, Any]:

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Effects
-from zygote import Done, Zygote
-
-from surefoot import Guard
+from crash import Children, Effects, look
+from zygote import Done
 
 POINTS = ["before intent", "call.claimed", "effect", "call.committed", "step.committed", "after checkpoint"]
 
 
+children = Children(Path(__file__).parent / "child.py")
+
+
 @pytest.fixture(autouse=True, scope="module")
-def zygote() -> Iterator[None]:
-    """The process that every child is forked from."""
-    global _zygote  # noqa: PLW0603 - one for the module, so that the helpers below stay short
-    _zygote = Zygote()
+def closed() -> Iterator[None]:
+    """Nothing outlives the tests."""
     yield
-    _zygote.close()
-
-
-_zygote: Zygote
+    children.close()
 
 
 def child(folder: Path, scenario: str, **told: Any) -> Done:
     """Run one process of a scenario to its end."""
-    return _zygote.run({"folder": str(folder), "scenario": scenario, **told})
+    return children.process(folder, scenario=scenario, **told)
 
 
 def killed(folder: Path, scenario: str, **told: Any) -> None:
     """Run a process that must die of SIGKILL."""
-    done = child(folder, scenario, **told)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    children.killed(folder, scenario=scenario, **told)
 
 
 def resumed(folder: Path, scenario: str, **told: Any) -> list[Any]:
     """Run a process that must end well; return its messages as (type, content, tool_call_id, asked ids)."""
-    done = child(folder, scenario, **told)
-    assert done.returncode == 0, done.stderr[-2000:]
-    messages: list[Any] = json.loads(done.stdout)
+    messages: list[Any] = children.result(folder, scenario=scenario, **told)
     return messages
-
-
-def guard(folder: Path) -> Guard:
-    """Return a guard to look into the store."""
-    return Guard(f"sqlite:///{folder}/surefoot.db")
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -61,7 +47,7 @@ def test_as_03_at_most_one_effect_at_every_kill_point(tmp_path: Path, effect: st
     killed(tmp_path, "pay", kill=point, input="go", **told)
     after = child(tmp_path, "pay", input=None, **told)
     count = Effects(tmp_path / "effects").count("charge")
-    in_doubt = [c for c in guard(tmp_path).calls.list() if c.state == "in_doubt"]
+    in_doubt = [c for c in look(tmp_path).calls.list() if c.state == "in_doubt"]
     assert count <= 1
     if point in {"call.claimed", "effect"}:
         assert len(in_doubt) == 1
@@ -91,11 +77,18 @@ def test_as_03_an_idempotent_tool_runs_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("durability", "slow"), [("sync", False), ("async", False), ("async", True), ("exit", False)])
 @pytest.mark.parametrize("again", ["continue", "same input"])
-def test_as_89_resumed_or_sent_again_in_every_durability(tmp_path: Path, durability: str, slow: bool, again: str) -> None:  # noqa: FBT001 - pytest passes parameters by name
+@pytest.mark.parametrize("scenario", ["pay", "fickle"])
+def test_as_89_resumed_or_sent_again_in_every_durability(
+    tmp_path: Path,
+    durability: str,
+    slow: bool,  # noqa: FBT001 - pytest passes parameters by name
+    again: str,
+    scenario: str,
+) -> None:
     """Killed after the charge is recorded, then resumed or given the same input, with a planner that answers differently: 1 effect."""
     told = {"durability": durability}
-    killed(tmp_path, "pay", kill="step.committed" if durability == "sync" else "after checkpoint", input="go", slow=slow, **told)
-    messages = resumed(tmp_path, "pay", input="go" if again == "same input" else None, **told)
+    killed(tmp_path, scenario, kill="call.committed", input="go", slow=slow, **told)
+    messages = resumed(tmp_path, scenario, input="go" if again == "same input" else None, **told)
     assert [m[1] for m in messages if m[0] == "tool"] == ["charged 5"]
     assert Effects(tmp_path / "effects").count("charge") == 1
 
@@ -145,6 +138,15 @@ def test_as_90_as_94_as_96_as_97_each_request_once(tmp_path: Path, scenario: str
     assert Effects(tmp_path / "effects").count("charge") == 2 + extra
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("scenario", ["loop", "subgraph", "graph_in_tool", "swarm"])
+def test_as_90_as_97_killed_between_a_tasks_output_and_its_checkpoint(tmp_path: Path, scenario: str, nth: int) -> None:
+    """The framework kept the charging task's output but no checkpoint of it: it is not run again, and the next equal charge is its own."""
+    killed(tmp_path, scenario, kill="before checkpoint", nth=nth, input="go")
+    resumed(tmp_path, scenario, input=None)
+    assert Effects(tmp_path / "effects").count("charge") == 2
+
+
 @pytest.mark.parametrize("scenario", ["loop", "subgraph", "graph_in_tool", "swarm"])
 def test_as_90_an_unsafe_call_killed_in_its_body_is_not_repeated(tmp_path: Path, scenario: str) -> None:
     """The second of two equal charges is killed in its body: resumed, it is held, and settled by hand the run completes with 2 effects."""
@@ -152,11 +154,11 @@ def test_as_90_an_unsafe_call_killed_in_its_body_is_not_repeated(tmp_path: Path,
     killed(tmp_path, scenario, kill="effect", nth=2, input="go", **told)
     held = child(tmp_path, scenario, input=None, **told)
     assert "InDoubt" in held.stderr
-    (doubt,) = guard(tmp_path).calls.list(state="in_doubt")
-    guard(tmp_path).calls.settle(doubt.call_id, committed="charged 5", by="maria")
+    (doubt,) = look(tmp_path).calls.list(state="in_doubt")
+    look(tmp_path).calls.settle(doubt.call_id, committed="charged 5", by="maria")
     resumed(tmp_path, scenario, input=None, **told)
     assert Effects(tmp_path / "effects").count("charge") == 2
-    assert guard(tmp_path).calls.show(doubt.call_id).settled_by == "maria"
+    assert look(tmp_path).calls.show(doubt.call_id).settled_by == "maria"
 
 
 def test_as_98_a_doubt_outlives_the_run_that_was_abandoned(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ PRIVATE = {
     "_tools_by_name": "test_as_59_a_tool_node_that_keeps_its_tools_elsewhere",
     "_func": "test_as_59_a_tool_node_without_its_functions",
     "_afunc": "test_as_59_a_tool_node_without_its_functions",
+    "_messages_key": "tests/surefoot_langgraph/test_forms.py::test_calls_sent_one_by_one_are_still_a_models_requests",
+    "__pregel_read": "tests/surefoot_langgraph/test_forms.py::test_calls_sent_one_by_one_are_still_a_models_requests",
     "_run": "test_as_61_a_synthetic_call_is_seen",
     "_arun": "tests/surefoot_langgraph/test_transparent.py::test_ainvoke_and_astream",
     "__pregel_scratchpad": "tests/surefoot_langgraph/test_scenarios.py::test_r2_two_parallel_interrupts_get_their_own_answers",
@@ -57,12 +59,12 @@ def test_as_60_private_names_are_listed_with_the_test_that_owns_them() -> None:
 
 def test_as_61_a_synthetic_call_is_seen() -> None:
     """A synthetic tool call through the installed LangGraph is recorded, as one committed call."""
-    assert _support._canary() == [("surefoot_canary", "committed")]
+    assert _support.framework._seen() == [("surefoot_canary", "committed")]
 
 
 def test_as_61_a_guard_that_sees_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the synthetic call is not recorded, wrapping fails with "guard not installed"."""
-    monkeypatch.setattr(_support, "_proven", False)
+    monkeypatch.setattr(_support.framework, "proven", False)
     monkeypatch.setattr("surefoot_langgraph._graph._tools.guarded_node", lambda node, _guard: node)
     with pytest.raises(AdapterUnavailable, match="guard not installed"):
         surefoot.wrap(react(planner(), []).compile(), store="memory://")
@@ -90,7 +92,7 @@ def test_as_59_a_tool_node_that_keeps_its_tools_elsewhere(effects: Effects) -> N
 def test_as_59_a_tool_node_without_its_functions(effects: Effects, monkeypatch: pytest.MonkeyPatch) -> None:
     """A LangGraph that renamed the function of its ToolNode is refused with what is missing."""
     graph = react(planner([ask("pay")]), [effects.tool("pay")]).compile()
-    monkeypatch.setattr(_support, "_proven", True)
+    monkeypatch.setattr(_support.framework, "proven", True)
     monkeypatch.delattr(ToolNode, "_func")
     with pytest.raises(AdapterUnavailable, match="_func"):
         surefoot.wrap(graph, store="memory://")
@@ -100,7 +102,7 @@ def test_as_59_too_old_a_framework_is_refused(monkeypatch: pytest.MonkeyPatch) -
     """A LangGraph below the extra's floor is refused with the command that mends it."""
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "1.1.10")
     with pytest.raises(AdapterUnavailable, match=r"pip install 'langgraph>="):
-        _support.check()
+        _support.framework.check()
 
 
 def test_importing_the_adapter_imports_no_framework() -> None:

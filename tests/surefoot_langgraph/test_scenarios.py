@@ -17,7 +17,7 @@ from langgraph.types import Command, Send, interrupt
 from support import Effects, ask, config, planner, react
 
 import surefoot
-from surefoot import Guard, InDoubt, KeyConflict, NotCommitted, StepRule, ToolRule, Verdict
+from surefoot import Allow, Call, Gate, Guard, InDoubt, KeyConflict, NotCommitted, StepRule, ToolRule, Verdict
 
 
 def answers(result: Any) -> list[str]:
@@ -59,6 +59,43 @@ def _run(graph: Any, given: Any, thread: str, mode: str) -> Any:
     if mode == "sync":
         return graph.invoke(given, config(thread))
     return asyncio.run(graph.ainvoke(given, config(thread)))
+
+
+@pytest.mark.parametrize("again", ["at the head", "where it was asked for", "at both"])
+def test_as_08_an_answer_that_is_given_again_pays_nothing(effects: Effects, store: str, again: str) -> None:
+    """An approval that was given and carried out is given again: the stored result returns, and there is one effect."""
+    builder = react(planner([ask("pay", amount=1)]), [asker(effects, "pay")])
+    graph = surefoot.wrap(builder.compile(checkpointer=InMemorySaver()), store=store)
+    graph.invoke(hello(), config("t"))
+    asked = graph.get_state(config("t")).config
+    places = {"at the head": [config("t")], "where it was asked for": [asked], "at both": [config("t"), asked]}
+    for given in (config("t"), *places[again]):
+        assert answers(graph.invoke(Command(resume="yes"), given)) == ["pay 1: yes"]
+        assert effects.count("pay") == 1
+
+
+@pytest.mark.parametrize("later", [0, 1, 2])
+def test_as_81_a_fork_belongs_to_the_run_that_wrote_its_checkpoint(effects: Effects, store: str, later: int) -> None:
+    """Gone back to before a payment, however many runs ago, the payment is replayed: no effect, no drift, and a branch of that run."""
+
+    def plan(state: Any) -> Any:
+        paid = isinstance(state["messages"][-1], ToolMessage)
+        amount = len([m for m in state["messages"] if m.type == "human"])
+        return {"messages": [AIMessage("done") if paid else AIMessage("", tool_calls=[ask("pay", amount=amount)])]}
+
+    guard = Guard(store)
+    graph = surefoot.wrap(react(plan, [effects.tool("pay")]).compile(checkpointer=InMemorySaver()), guard=guard)
+    graph.invoke(hello(), config("t"))
+    before = next(s for s in graph.get_state_history(config("t")) if s.next == ("tools",)).config
+    for _ in range(later):
+        graph.invoke(hello(), config("t"))
+    for _ in range(2):
+        assert answers(graph.invoke(None, before)) == ["pay 1"]
+    changed = graph.update_state(before, {"messages": []})
+    assert answers(graph.invoke(None, graph.update_state(changed, {"messages": []}))) == ["pay 1"]
+    assert effects.count("pay") == 1 + later
+    runs = sorted(guard.runs.list(), key=lambda run: run.ordinal)
+    assert [run.origin for run in runs] == [""] * (1 + later) + [runs[0].run_id] * 3
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -266,6 +303,14 @@ def nested(plan: Any, tools: list[Any]) -> StateGraph[Any, Any, Any, Any]:
     return outer
 
 
+class Allowing(Gate):
+    """Lets everything run."""
+
+    def check(self, call: Call) -> Allow:
+        """Allow."""
+        return Allow()
+
+
 def drifting(*attempts: list[list[dict[str, Any]]]) -> Any:
     """Return a planner that follows another script each time it starts from the beginning."""
     started: list[int] = []
@@ -295,6 +340,17 @@ def test_as_17_a_drifted_retry_of_an_unclassified_tool_is_told_and_goes_on(effec
     assert "pay 5" in told[0]
     assert "earlier attempt" in told[0]
     assert effects.all() == [["pay", 5]]
+
+
+@pytest.mark.parametrize("gates", [[], [Allowing()]], ids=["no gate", "a gate"])
+def test_as_17_drift_is_evented_once(effects: Effects, store: str, gates: list[Gate]) -> None:
+    """Asked for again after the notice, the other call runs; one event says that the model was told and one that it may, gates or not."""
+    plan = drifting([[ask("pay", amount=5)]], [[ask("pay", amount=6)], [ask("pay", amount=6)]])
+    seen: list[str] = []
+    guard = Guard(store, steps={"worker": StepRule(verifier=RejectOnce())}, gates=gates, on_event=lambda event: seen.append(event.type))
+    surefoot.wrap(nested(plan, [effects.tool("pay")]).compile(checkpointer=InMemorySaver()), guard=guard).invoke(hello(), config("t"))
+    assert effects.all() == [["pay", 5], ["pay", 6]]
+    assert [kind for kind in seen if kind.startswith("call.drift")] == ["call.drift_told", "call.drift_allowed"]
 
 
 def test_as_17_a_drifted_retry_of_an_unsafe_tool_is_held(effects: Effects, store: str) -> None:
@@ -352,6 +408,37 @@ def test_twins_in_one_reply_both_run(effects: Effects, store: str) -> None:
     assert effects.count("pay") == 2
 
 
+def test_twins_in_one_reply_both_run_when_one_of_them_has_run_before(effects: Effects, store: str) -> None:
+    """Of two equal calls in one reply one has run; on re-entry the other one, asking first, is not given its sibling's answer."""
+    ended, entries = threading.Event(), []
+
+    def wrapper(request: Any, execute: Any) -> Any:
+        last = request.tool_call["id"] == "last"
+        if last is (len(entries) == 1):
+            ended.wait(20)
+        if last and len(entries) == 1:
+            raise RuntimeError("before its tool")
+        result = execute(request)
+        ended.set()
+        return result
+
+    def plan(state: MessagesState) -> dict[str, Any]:
+        if len(state["messages"]) > 1:
+            return {"messages": [AIMessage("done")]}
+        return {"messages": [AIMessage("", tool_calls=[ask("pay", "first", amount=1), ask("pay", "last", amount=1)])]}
+
+    pay = effects.tool("pay", lambda _amount: f"number {effects.count('pay')}")
+    builder = react(plan, [pay], wrap_tool_call=wrapper, handle_tool_errors=False)
+    graph = surefoot.wrap(builder.compile(checkpointer=InMemorySaver()), store=store)
+    entries.append(1)
+    with pytest.raises(RuntimeError, match="before its tool"):
+        graph.invoke(hello(), config("t"))
+    entries.append(2)
+    ended.clear()
+    assert answers(graph.invoke(None, config("t"))) == ["number 1", "number 2"]
+    assert effects.count("pay") == 2
+
+
 @pytest.mark.parametrize("saver", [None, InMemorySaver])
 def test_as_88_two_runs_of_a_thread_are_two_requests(effects: Effects, store: str, saver: Any) -> None:
     """The same call with the same arguments in two runs of one thread runs twice."""
@@ -389,6 +476,19 @@ def test_as_90_update_state_between_interrupt_and_resume_repeats_nothing(effects
         graph.invoke(Command(resume="yes"), config("t"), durability=durability)
     assert effects.count("pay") == 2
     assert effects.count("ask_human") == 1
+
+
+def test_as_90_resumed_from_a_change_of_the_head_it_is_the_same_run(effects: Effects, store: str) -> None:
+    """What update_state returned names the head that it changed: a run that waits goes on from there, and is no branch."""
+    guard = Guard(store)
+    builder = react(planner([ask("pay", amount=1), ask("ask_human", amount=2)]), [effects.tool("pay"), asker(effects)])
+    graph = surefoot.wrap(builder.compile(checkpointer=InMemorySaver()), guard=guard)
+    graph.invoke(hello(), config("t"))
+    changed = graph.update_state(config("t"), {"messages": []}, as_node="agent")
+    if "__interrupt__" in graph.invoke(None, changed):
+        graph.invoke(Command(resume="yes"), config("t"))
+    assert effects.all() == [["pay", 1], ["ask_human", 2]]
+    assert [(run.status, run.origin) for run in guard.runs.list()] == [("completed", "")]
 
 
 @pytest.mark.parametrize("eaten_by", ["node", "handle_tool_errors"])
@@ -453,6 +553,55 @@ def test_as_94_a_graph_in_a_tool_is_entered_again(effects: Effects, store: str) 
     assert effects.count("charge") == 1
     assert effects.count("ask_human") == 1
     assert {str(c.effect) for c in guard.calls.list() if c.tool == "delegate"} == {"composite"}
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent", "unsafe"])
+def test_as_94_a_classified_tool_that_runs_a_graph_stays_what_it_is(effects: Effects, store: str, effect: Any) -> None:
+    """What a tool's author declared is not overruled by a graph inside of it, whose calls are governed all the same."""
+    guard = Guard(store, tools={"delegate": ToolRule(effect=effect)})
+    inner = surefoot.wrap(react(planner([ask("charge", amount=3)]), [effects.tool("charge")]).compile(), guard=guard)
+
+    @tool
+    def delegate(task: str) -> str:
+        """Delegate."""
+        return "|".join(answers(inner.invoke({"messages": [HumanMessage(task)]})))
+
+    graph = surefoot.wrap(react(planner([ask("delegate", task="x")]), [delegate]).compile(checkpointer=InMemorySaver()), guard=guard)
+    assert answers(graph.invoke(hello(), config("t"))) == ["charge 3"]
+    assert effects.count("charge") == 1
+    guard.runs.list()  # what rides along is written
+    assert {str(c.effect) for c in guard.calls.list() if c.tool == "delegate"} <= {effect}
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_as_94_graphs_in_tools_do_not_see_each_others_state(effects: Effects, store: str, parallel: bool) -> None:  # noqa: FBT001 - pytest
+    """Two graphs that the tools of one reply run, or one tool one after the other: each starts from its own input, also on re-entry."""
+    guard = Guard(store)
+    inner = surefoot.wrap(react(planner([ask("pay", amount=1)]), [effects.tool("pay")]).compile(), guard=guard)
+    first_ended, failed = threading.Event(), []
+
+    def one(task: str) -> str:
+        return f"{task}: " + ", ".join(str(m.content) for m in inner.invoke({"messages": [HumanMessage(task)]})["messages"])
+
+    @tool
+    def delegate(task: str) -> str:
+        """Delegate a task, or two."""
+        if task == "b":
+            first_ended.wait(20)
+        told = one(task) if parallel else one(f"{task}1") + " | " + one(f"{task}2")
+        first_ended.set()
+        if not failed and task != "a":
+            failed.append(task)
+            raise NotCommitted("not yet")
+        return told
+
+    asked = [ask("delegate", task="a"), ask("delegate", task="b")] if parallel else [ask("delegate", task="x")]
+    graph = surefoot.wrap(react(planner(asked), [delegate]).compile(checkpointer=InMemorySaver()), guard=guard)
+    with pytest.raises(NotCommitted):
+        graph.invoke(hello(), config("t"))
+    told = answers(graph.invoke(None, config("t")))
+    assert told == (["a: a, , pay 1, done", "b: b, , pay 1, done"] if parallel else ["x1: x1, , pay 1, done | x2: x2, , pay 1, done"])
+    assert effects.count("pay") == 2
 
 
 def test_as_96_equal_branches_of_a_fan_out_are_two(effects: Effects, store: str) -> None:
@@ -581,3 +730,15 @@ def test_as_78_a_result_that_cannot_be_stored_is_committed(effects: Effects, sto
     assert call.state == "committed"
     assert "result_unserialisable" in call.reason
     assert "Odd" in call.reason
+
+
+@pytest.mark.parametrize("effect", ["unclassified", "unsafe", "read"])
+@pytest.mark.filterwarnings("error")
+def test_as_78_where_warnings_are_errors_the_call_is_committed_too(effects: Effects, store: str, effect: Any) -> None:
+    """A warning filter that raises takes neither the record nor the value away: the call is committed, and the model gets its answer."""
+    guard = Guard(store, tools={"odd": ToolRule(effect)})
+    odd = effects.tool("odd", lambda _amount: Effects)
+    graph = surefoot.wrap(react(planner([ask("odd", amount=1)]), [odd]).compile(checkpointer=InMemorySaver()), guard=guard)
+    assert answers(graph.invoke(hello(), config("t"))) == [str(Effects)]
+    assert [(call.state, "result_unserialisable" in call.reason) for call in guard.calls.list()] == [("committed", True)]
+    assert effects.count("odd") == 1

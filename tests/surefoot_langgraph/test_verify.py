@@ -8,6 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
 from support import config
 from typing_extensions import TypedDict
 
@@ -74,18 +75,41 @@ def _raises(_output: StepOutput) -> Any:
 
 
 @pytest.mark.parametrize(
-    "verifier", [_raises, lambda _o: "PASS", lambda _o: None, lambda _o: Verdict.unverified("refused"), lambda _o: 1.0], ids=str
+    "verifier",
+    [_raises, lambda _o: "PASS", lambda _o: None, lambda _o: Verdict.unverified("refused"), lambda _o: 1.0],
+    ids=["raises", "text", "nothing", "unverified", "number"],
 )
 def test_i13_as_51_what_could_not_judge_is_never_a_pass(store: str, verifier: Any) -> None:
-    """A verifier that raises, returns junk or cannot judge passes nothing, and its words do not reach the model."""
+    """A verifier that raises, returns junk or cannot judge passes nothing, its words do not reach the model, and no attempt is used up."""
     heard: list[str] = []
     guard = Guard(store, steps={"node": StepRule(verifier=verifier)}, retry=Retry(max_attempts=2))
     graph = surefoot.wrap(answering(heard), guard=guard)
     with pytest.raises(VerificationFailed, match="UNVERIFIED"):
         graph.invoke(HELLO, config("t"))
-    assert heard == ["hello", "hello"]
+    assert heard == ["hello"]
     assert guard.runs.checkpoints(guard.runs.list()[0].run_id) == []
     assert graph.get_state(config("t")).values["messages"] == HELLO["messages"]
+    attempts: list[int] = []
+    healed = StepRule(verifier=lambda output: attempts.append(output.attempt) is None)
+    surefoot.wrap(answering(heard), store=store, steps={"node": healed}).invoke(HELLO, config("t"))
+    assert (heard, attempts) == (["hello", "hello"], [1])
+
+
+def test_as_51_a_judge_that_comes_back_is_asked_again_about_the_same_output(store: str) -> None:
+    """A judge that is away for a moment is asked again; the step is not run again, and the run goes on."""
+    heard: list[str] = []
+    asked: list[int] = []
+
+    def flaky(output: StepOutput) -> Verdict:
+        asked.append(output.attempt)
+        if len(asked) == 1:
+            raise ConnectionError("judge 503")
+        return Verdict.passed()
+
+    guard = Guard(store, steps={"node": StepRule(verifier=flaky, retry=Retry(max_attempts=2))})
+    result = surefoot.wrap(answering(heard), guard=guard).invoke(HELLO, config("t"))
+    assert [m.content for m in result["messages"]] == ["hello", "try 1"]
+    assert (heard, asked) == (["hello"], [1, 1])
 
 
 def test_exhausted_attempts_commit_nothing_and_are_durable(store: str) -> None:
@@ -113,12 +137,52 @@ async def test_an_async_verifier_and_an_async_graph(store: str) -> None:
     assert graph.invoke(HELLO, config("u"))["messages"][-1].content == "try 4"
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("cut", ["an error", "an interrupt"])
+async def test_a_second_attempt_of_a_sub_graph_goes_on_from_its_own_state(store: str, cut: str, mode: str) -> None:
+    """Cut short and resumed, it continues where it was, not from what the rejected attempt left in the checkpointer."""
+    cuts = [cut]
+
+    def attempt() -> int:
+        step = surefoot.current_step()
+        assert step is not None
+        return next(frame.attempt for frame in step.chain() if frame.name == "worker")
+
+    def finish(_state: Any) -> Any:
+        if attempt() == 2 and cut == "an interrupt":
+            interrupt("go on?")
+        elif attempt() == 2 and cuts:
+            raise ConnectionError(cuts.pop())
+        return {"messages": [AIMessage(f"final {attempt()}")]}
+
+    inner: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    inner.add_node("draft", lambda _s: {"messages": [AIMessage(f"draft {attempt()}")]})
+    inner.add_node("finish", finish)
+    inner.add_edge(START, "draft")
+    inner.add_edge("draft", "finish")
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    builder.add_node("worker", inner.compile())
+    builder.add_edge(START, "worker")
+    graph = surefoot.wrap(builder.compile(checkpointer=InMemorySaver()), store=store, steps={"worker": StepRule(verifier=reject_first)})
+
+    async def invoke(given: Any) -> Any:
+        return graph.invoke(given, config("t")) if mode == "sync" else await graph.ainvoke(given, config("t"))
+
+    if cut == "an error":
+        with pytest.raises(ConnectionError):
+            await invoke(HELLO)
+    else:
+        assert "__interrupt__" in await invoke(HELLO)
+    result = await invoke(None if cut == "an error" else Command(resume="yes"))
+    assert [m.content for m in result["messages"]] == ["hello", "Say more.", "draft 2", "final 2"]
+
+
 def test_a_verifier_sees_receipts_and_earlier_steps(store: str) -> None:
     """A verifier is given goal, input, output, the step's calls and the run's committed steps."""
-    seen: list[StepOutput] = []
+    seen: list[tuple[StepOutput, list[str]]] = []
 
     def look(output: StepOutput) -> bool:
-        seen.append(output)
+        seen.append((output, [checkpoint.path for checkpoint in output.earlier]))
         return True
 
     builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
@@ -127,7 +191,20 @@ def test_a_verifier_sees_receipts_and_earlier_steps(store: str) -> None:
     builder.add_edge(START, "one")
     builder.add_edge("one", "two")
     surefoot.wrap(builder.compile(), store=store, steps={"two": StepRule(goal="second", verifier=look)}).invoke(HELLO)
-    (output,) = seen
+    ((output, earlier),) = seen
     assert (output.goal, output.name, output.step, output.attempt) == ("second", "two", "two#1", 1)
-    assert [c.path for c in output.earlier] == ["one#1"]
+    assert earlier == ["one#1"]
     assert output.output["messages"][0].content == "2"
+
+
+def test_i14_what_a_verifier_changed_is_not_what_it_passed(store: str) -> None:
+    """A verifier that changes the output and says PASS passes nothing; the next attempt's output is committed as it was made."""
+
+    def meddle_once(output: StepOutput) -> Verdict:
+        if output.attempt == 1:
+            output.output["messages"][0].content = "meddled"
+        return Verdict.passed()
+
+    guard = Guard(store, steps={"node": StepRule(verifier=meddle_once)})
+    result = surefoot.wrap(answering([]), guard=guard).invoke(HELLO, config("t"))
+    assert [m.content for m in result["messages"]] == ["hello", "try 2"]

@@ -13,16 +13,22 @@ import pytest
 from surefoot import CallRecord, CallState, Checkpoint, Effect, Event, IntegrityError, LeaseLost, Store, UsageError
 from surefoot.contracts import Transaction
 from surefoot.engine.events import verify
-from surefoot.memory import MemoryStore
-from surefoot_stores import SqliteStore
+from surefoot_stores import MemoryStore, PostgresStore, SqliteStore
 
 HOSTILE = ["", "a'b", '" OR 1=1 --', "'); DROP TABLE calls; --", "$.x') = 1 --", "é\u0301😀", "a\x00b", "%_", "a" * 5000]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each store, new and empty."""
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    made: Store
+    match request.param:
+        case "memory":
+            made = MemoryStore()
+        case "sqlite":
+            made = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+        case _:
+            made = PostgresStore(request.getfixturevalue("postgres_url"))
     yield made
     made.close()
 
@@ -199,7 +205,7 @@ def test_i21_events_are_chained(store: Store) -> None:
 
 
 def _fields(event: Event) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in Event.__slots__}
+    return vars(event)
 
 
 def test_leases_count_epochs(store: Store) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from surefoot import StoreUnavailable, UsageError
-from surefoot_stores import SqliteStore, tables
+from surefoot_stores import SqliteStore, owners, tables
 from surefoot_stores.migrations import MIGRATIONS
 
 CHILD = """
@@ -47,6 +47,30 @@ def test_i3_what_a_killed_writer_had_acknowledged_is_there(tmp_path: Path) -> No
         keys = [record.value for record in tx.records.list("n", limit=1_000_000)]
     assert keys[: seen + 1] == list(range(seen + 1))
     assert sqlite3.connect(tmp_path / "s.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_processes_that_make_a_store_together_agree_on_its_key(tmp_path: Path) -> None:
+    """Six processes that ask a new store for its digest key at the same moment get one key, and so does everybody after them."""
+    for number in range(8):
+        store = SqliteStore(f"sqlite:///{tmp_path}/{number}.db")
+        gate, start = os.pipe()
+        children = []
+        for _ in range(6):
+            answer, tell = os.pipe()
+            if not (pid := os.fork()):
+                os.close(start)
+                os.read(gate, 1)
+                os.write(tell, store.digest_key())
+                os._exit(0)
+            os.close(tell)
+            children.append((pid, answer))
+        os.close(gate)
+        os.close(start)
+        keys = {os.read(answer, 100) for _, answer in children}
+        for pid, answer in children:
+            os.waitpid(pid, 0)
+            os.close(answer)
+        assert keys == {store.digest_key()}
 
 
 def test_as_93_a_stopped_owner_is_alive_and_a_dead_one_is_not(tmp_path: Path) -> None:
@@ -221,6 +245,23 @@ print("ready", flush=True)
 sys.stdin.read()
 print(sum(store.alive(sys.argv[2]) for _ in range(20_000)))
 """
+
+
+def test_a_process_stopped_while_it_opens_a_store_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens the same store meanwhile is told which process to look for; once that one goes on, so does everybody."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    monkeypatch.setattr(owners, "_PATIENCE", 0.1)
+    pid = os.fork()
+    if pid == 0:
+        with owners.alone(f"{store.path}.owners"):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    with pytest.raises(StoreUnavailable, match="find and end that process"):
+        store.run(lambda tx: None)
+    os.kill(pid, signal.SIGCONT)
+    assert os.waitpid(pid, 0)[1] == 0
+    store.run(lambda tx: None)
 
 
 def test_as_93_asking_for_a_dead_owner_does_not_make_it_look_alive(tmp_path: Path) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_type
 
+from agents import Agent, Runner, function_tool
+from langchain.agents import create_agent
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.graph import MessagesState, StateGraph
 
 import surefoot
+import surefoot_journal
 from surefoot.contracts import Adapter, Allow, Capabilities, Decision, Deny, Gate, Store, Transaction, Verifier
 from surefoot.types import ProbeAnswer
 
@@ -29,6 +34,47 @@ def charge(order_id: str, amount: int) -> str:
     if call is None or amount <= 0:
         raise surefoot.NotCommitted("nothing was sent")
     return f"{order_id} {call.idempotency_key}"
+
+
+@surefoot.tool(effect="idempotent")
+async def look_up(customer: str) -> list[str]:
+    """Declare a plain coroutine function and keep its type."""
+    return [customer]
+
+
+async def python_app(guard: surefoot.Guard) -> None:
+    """Wrap plain functions and keep their types."""
+
+    def bill(order: int) -> str:
+        step = surefoot.current_step()
+        return f"{order} {step.hint if step else ''}"
+
+    async def main(customer: str) -> list[str]:
+        return [*await look_up(customer), surefoot.wrap(bill, guard=guard)(7)]
+
+    assert_type(surefoot.wrap(bill, guard=guard)(7), str)
+    with surefoot.run("invoice-7", tenant="acme"):
+        assert_type(await surefoot.wrap(main, guard=guard)("maria"), list[str])
+
+
+def langchain_agent(model: BaseChatModel) -> None:
+    """Wrap what ``create_agent`` makes: it is a compiled graph, and stays one."""
+    agent = surefoot.wrap(create_agent(model, [charge], system_prompt="Help."), reads=["search*"])
+    for chunk in agent.stream({"messages": [HumanMessage("Charge order 7.")]}, {"configurable": {"thread_id": "customer-7"}}):
+        print(chunk)
+
+
+async def openai_agents_app(guard: surefoot.Guard) -> None:
+    """Wrap an agent and a tool in one line each, and keep their types."""
+    refund = function_tool(look_up)
+    agent: Agent[None] = Agent(name="cashier", tools=[refund])
+    wrapped = surefoot.wrap(agent, guard=guard)
+    assert_type(wrapped, Agent[None])
+    with surefoot.run("invoice-7"):
+        result = await Runner.run(wrapped, "Charge order 7.")
+    with surefoot_journal.offline(guard, "run_7") as replay:
+        Runner.run_streamed(wrapped, result.to_input_list())
+    assert_type(replay.calls, list[str])
 
 
 def probe(call: surefoot.Call) -> ProbeAnswer:

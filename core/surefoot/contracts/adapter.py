@@ -45,3 +45,7 @@ class Adapter(ABC):
 
         Raises :class:`~surefoot.AdapterUnavailable` where the guard could not see every call (AS-59, AS-61).
         """
+
+    def tool(self, target: Any, guard: Guard | None) -> Any:
+        """Return ``target`` as a tool of ``guard``; ``None``: it was only declared, and may find its guard when it is called."""
+        return target if guard is None else self.wrap(target, guard)

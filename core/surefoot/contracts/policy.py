@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from surefoot.contracts.gate import Gate
+from surefoot.contracts.gate import Admission, Gate
 from surefoot.types import ToolRule
 
 __all__ = ["Policy"]
@@ -21,6 +21,10 @@ class Policy(ABC):
     def gates(self) -> Sequence[Gate]:
         """Return the gates, asked in this order."""
 
+    def admissions(self) -> Sequence[Admission]:
+        """Return who has the last word about a call, in this order; none by default."""
+        return ()
+
     @abstractmethod
-    def rule(self, tool: str) -> ToolRule | None:
-        """Return what the policy declares about a tool, or ``None``."""
+    def rule(self, tool: str, declared: ToolRule) -> ToolRule:
+        """Return the rule in force for a tool, given what the code declares: that, or a stricter one."""

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from surefoot.contracts.checkpoint import CheckpointStore
 from surefoot.contracts.ledger import Ledger
+from surefoot.errors import StoreUnavailable
 from surefoot.types import Event, Lease, Record
 
-__all__ = ["Counters", "EventLog", "Leases", "Records", "Store", "Transaction"]
+__all__ = ["Counters", "EventLog", "Leases", "Records", "Store", "Transaction", "agreed_key"]
 
 T = TypeVar("T")
+
+
+def agreed_key(given: bytes | None, tx: Transaction) -> bytes:
+    """Return the digest key of a store: the first that was given, or a random one.
+
+    Raises :class:`~surefoot.StoreUnavailable` when ``given`` is another one.
+    """
+    record = tx.records.get("surefoot", "digest_key")
+    if record is None:
+        key = given or os.urandom(32)
+        kept = {"check": hashlib.sha256(key).hexdigest()[:16], "key": None if given else key.hex()}
+        tx.records.put("surefoot", "digest_key", kept)
+        return key
+    key = given or bytes.fromhex(record.value["key"] or "")
+    if hashlib.sha256(key).hexdigest()[:16] != record.value["check"]:
+        raise StoreUnavailable("the rows of this store were made with another digest key; set SUREFOOT_DIGEST_KEY to that one")
+    return key
 
 
 class EventLog(ABC):
@@ -24,7 +45,7 @@ class EventLog(ABC):
         """Add an event at the end of its run's log; return it with ``seq``, ``salt`` and ``link`` filled in.
 
         The head of the chain is a row of its own, read and advanced in this transaction. How a link is
-        computed: :func:`surefoot.engine.events.link`.
+        computed: :func:`surefoot.engine.events.chained`.
         """
 
     @abstractmethod
@@ -125,8 +146,22 @@ class Store(ABC):
             return work(tx)
 
     async def arun(self, work: Callable[[Transaction], T], *, write: bool = True) -> T:
-        """Like :meth:`run` for coroutines. ``work`` itself is a plain function and may run in another thread."""
+        """Like :meth:`run` for coroutines. ``work`` itself is a plain function and may run in another thread.
+
+        A task that is cancelled meanwhile gets the answer all the same, so that it knows what is durable, and is
+        cancelled at its next await (I11).
+        """
         return self.run(work, write=write)
+
+    def digest_key(self) -> bytes:
+        """Return the key of all digests in this store: the same for all its processes, and for ever.
+
+        ``SUREFOOT_DIGEST_KEY`` is the key where it is set. Else it is random and kept with the store; a store that can keep it
+        apart from its rows should. Raises :class:`~surefoot.StoreUnavailable` for another key than the rows were made with:
+        no request would be recognised again.
+        """
+        given = os.environ.get("SUREFOOT_DIGEST_KEY")
+        return self.run(partial(agreed_key, given.encode() if given else None))
 
     @abstractmethod
     def owner(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 
-from surefoot.types import StepOutput, Verdict
+from surefoot.types import HOOK_SECONDS, StepOutput, Verdict
 
 __all__ = ["Verifier"]
 
@@ -14,8 +14,8 @@ class Verifier(ABC):
     """Judges the output of a step.
 
     A verifier has no side effects that matter and may be called again for the same output. What it
-    raises, and anything but a :class:`~surefoot.Verdict` that it returns, counts as UNVERIFIED, which is
-    never PASS (P15, I13).
+    raises, anything but a :class:`~surefoot.Verdict` that it returns, and no answer in time, count as UNVERIFIED,
+    which is never PASS (P15, I13).
 
     .. code-block:: python
 
@@ -25,6 +25,10 @@ class Verifier(ABC):
                     return Verdict.passed()
                 return Verdict.failed(ErrorClass.INCOMPLETE, "The answer was empty. Answer in one sentence.")
     """
+
+    timeout: float | None = HOOK_SECONDS
+    """Seconds in which it must answer, settable on the class or the object, or as an attribute of a plain function; ``None``: it is
+    waited for without end. What has one judges in a thread of its own; a coroutine is awaited where the caller is."""
 
     @abstractmethod
     def verify(self, output: StepOutput) -> Verdict | Awaitable[Verdict]:

@@ -11,29 +11,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surefoot.contracts import Allow, Deny, Hold
-from surefoot.engine import doubt, outcomes, words
-from surefoot.engine.claims import (
-    Ask,
-    AskGates,
-    Busy,
-    Claim,
-    Claimed,
-    Drifted,
-    InDoubtHere,
-    Replay,
-    Request,
-    Stop,
-    decide,
-    fence,
-    refuse_and_hold,
-)
+from surefoot.engine import claims, doubt, outcomes, words
+from surefoot.engine.deadline import Overdue, Timed, limited
 from surefoot.engine.failure import load_error
-from surefoot.engine.frames import ActiveCall, Frame, inside
+from surefoot.engine.frames import ActiveCall, Frame
 from surefoot.engine.key import call_id
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Pause, Program, Tx
@@ -42,7 +29,6 @@ from surefoot.errors import Denied, InDoubt, InFlight, ResultUnavailable
 from surefoot.types import CallRecord, CallState, Effect
 
 if TYPE_CHECKING:
-    from surefoot.engine.claims import Answer
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
@@ -51,22 +37,17 @@ __all__ = ["call"]
 _log = logging.getLogger("surefoot.call")
 
 
-def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]:
+def call(guard: Guard, frame: Frame, request: claims.Request, body: Do) -> Program[Any]:
     """Govern one requested call and return (or raise) its answer."""
-    claim = Claim.of(guard, frame, request)
+    claim = claims.Claim.of(guard, frame, request)
     answered = False
     frame.count(asked=+1)
     try:
-        if claim.effect is Effect.READ and guard.budget is None:
+        if claim.effect is Effect.READ and not any(admission.reads for admission in guard.admissions):
             refused = yield from _ask_gates(guard, claim, claim.record(guard.clock()))
             result = yield from (_read(guard, claim, body) if refused is None else _give(guard, claim, refused))
-            answered = True
-            return result
-        answer = yield from _decide(guard, claim)
-        if isinstance(answer, Claimed):
-            result = yield from _perform(guard, claim, answer, body)
         else:
-            result = yield from _give(guard, claim, answer)
+            result = yield from _answer(guard, claim, body)
         answered = True
         return result
     finally:
@@ -75,21 +56,34 @@ def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]
             frame.plain_ended(request.tool, claim.digest, claim.plain_rank, answered=answered)
 
 
-def _decide(guard: Guard, claim: Claim) -> Program[Answer]:
+def _answer(guard: Guard, claim: claims.Claim, body: Do) -> Program[Any]:
+    answer = yield from _decide(guard, claim)
+    if isinstance(answer, claims.Claimed):
+        return (yield from _perform(guard, claim, answer, body))
+    return (yield from _give(guard, claim, answer))
+
+
+def _decide(guard: Guard, claim: claims.Claim) -> Program[claims.Answer]:
     """Decide until there is an answer: wait for a running twin, ask a probe, ask the gates."""
-    patience = Patience(guard, f"call {claim.tool} of {claim.frame.path}")
+    patience: Patience | None = None
     while True:
-        decision = yield Tx(partial(decide, claim=claim))
+        try:
+            decision = yield Tx(partial(claims.decide, claim=claim))
+        except BaseException:
+            if claim.claimed is not None:
+                yield from outcomes.withdrawn(guard, claim.claimed)
+            raise
         match decision:
-            case Busy(record):
+            case claims.Busy(record):
                 if guard.runs_around(record, claim.frame):
                     msg = f"{claim.tool} ({record.call_id}) asks for itself from inside its own body; give the inner call other arguments"
                     raise InFlight(msg, call_id=record.call_id)
+                patience = patience or Patience(guard, f"call {claim.tool} of {claim.frame.path}")
                 yield from patience.wait(call_id=record.call_id)
-            case Ask(record):
+            case claims.Ask(record):
                 claim.asked.add(record.call_id)
                 yield from doubt.probe(guard, record, claim.rule)
-            case AskGates():
+            case claims.AskGates():
                 held = yield from _ask_gates(guard, claim, claim.record(guard.clock()))
                 if held is not None:
                     return held
@@ -98,41 +92,38 @@ def _decide(guard: Guard, claim: Claim) -> Program[Answer]:
                 return decision  # type: ignore[no-any-return]
 
 
-def _ask_gates(guard: Guard, claim: Claim, record: CallRecord) -> Program[Stop | None]:
+def _ask_gates(guard: Guard, claim: claims.Claim, record: CallRecord) -> Program[claims.Stop | None]:
     """Ask every gate; all must allow. A broken gate denies whatever is not a declared read (I16)."""
     for gate in guard.gates:
         try:
-            decision: Any = gate.check(claim.call(record))
-        except Exception as exc:  # noqa: BLE001 - fail closed, whatever it was
-            decision = f"the gate {type(gate).__name__} raised {type(exc).__name__}"
-        match decision:
-            case Allow():
-                continue
+            decision: Any = yield limited(partial(gate.check, claim.call(record)), gate.timeout)
+        except (Exception, Overdue) as exc:  # noqa: BLE001 - fail closed, whatever it was
+            decision = exc
+        match claims.judged(gate, claim.effect, decision, (Allow, Deny, Hold)):
             case Hold(reason):
-                return (yield Tx(partial(refuse_and_hold, claim=claim, reason=reason)))  # type: ignore[no-any-return]
-            case Deny(reason):
-                return Stop(Denied(words.denied(claim.tool, reason)))
-        if claim.effect is not Effect.READ:
-            reason = decision if isinstance(decision, str) else f"the gate {type(gate).__name__} returned {type(decision).__name__}"
-            return Stop(Denied(words.denied(claim.tool, f"policy_unavailable: {reason}")))
+                held = yield Tx(partial(claims.refuse_and_hold, claim=claim, reason=reason))
+                if not isinstance(held, claims.AskGates):  # else somebody has settled that it may run
+                    return held  # type: ignore[no-any-return]
+            case Deny() as no:
+                return (yield Tx(partial(claims.refuse, claim=claim, no=no)))  # type: ignore[no-any-return]
     return None
 
 
-def _give(guard: Guard, claim: Claim, answer: Replay | InDoubtHere | Drifted | Stop) -> Program[Any]:
+def _give(guard: Guard, claim: claims.Claim, answer: claims.Replay | claims.InDoubtHere | claims.Drifted | claims.Stop) -> Program[Any]:
     """Give an answer that needs no body: a recorded value or error, words for the model, or a stop."""
     match answer:
-        case Replay(record):
+        case claims.Replay(record):
             return replay(guard, claim, record)
-        case InDoubtHere(record):
+        case claims.InDoubtHere(record):
             if claim.request.notice is None:
                 raise InDoubt(words.doubt_error(record), call_id=record.call_id, run_id=record.run_id)
             return claim.request.notice(words.doubt_notice(record))
-        case Drifted(earlier):
+        case claims.Drifted(earlier):
             assert claim.request.notice is not None  # noqa: S101 - decided only then
             return claim.request.notice(words.drift_notice(earlier, guard.show(earlier)))
-        case Stop(Denied() as error, hold=False) if claim.request.notice is not None:
+        case claims.Stop(Denied() as error, hold=False) if claim.request.notice is not None:
             return claim.request.notice(str(error))
-        case Stop(error, hold):
+        case claims.Stop(error, hold):
             yield from _calls_in_flight(claim.frame)
             raise claim.frame.run.stop(error) if hold else error
 
@@ -143,7 +134,7 @@ def _calls_in_flight(frame: Frame) -> Program[None]:
         yield Pause(0.005)
 
 
-def replay(guard: Guard, claim: Claim, record: CallRecord) -> Any:
+def replay(guard: Guard, claim: claims.Claim, record: CallRecord) -> Any:
     """Return the recorded value, or raise the recorded error; no body runs."""
     if claim.request.replaying is not None:
         claim.request.replaying(record)
@@ -161,47 +152,71 @@ def replay(guard: Guard, claim: Claim, record: CallRecord) -> Any:
     return guard.codec.loads(record.value)
 
 
-def _perform(guard: Guard, claim: Claim, claimed: Claimed, body: Do) -> Program[Any]:
+def _perform(guard: Guard, claim: claims.Claim, claimed: claims.Claimed, body: Do) -> Program[Any]:
     """Run the body under its intent and make its outcome durable."""
     record, frame = claimed.record, claim.frame
-    composite = record.effect is Effect.COMPOSITE
-    active = ActiveCall(
-        claim.call(record), frame, claim.request.tool_object, claim.occurrence, claimed.reentered, composite, record.interrupts
-    )
-    guard.started(record)
+    active = _active(guard, claim, record, reentered=claimed.reentered)
+    timed = Timed(active, body, claim.rule.timeout)
     frame.count(running=+1)
     try:
-        value = yield inside(active, body)
+        value = yield timed.do()
+    except Overdue as exc:
+        yield from outcomes.raised(guard, claim, record, exc, active)
+        if not claim.at_most_once:
+            raise TimeoutError(f"{claim.tool}: {exc}") from None
     except BaseException as exc:
         frame.raised[record.call_id] = exc
-        yield from outcomes.raised(guard, claim, record, exc, active.answers())
+        yield from outcomes.raised(guard, claim, record, exc, active)
         raise
     else:
-        yield from outcomes.committed(guard, claim, record, value, active.answers())
+        yield from outcomes.committed(guard, record, value, active.answers())
         return value
     finally:
         frame.count(running=-1)
-        guard.ended(record)
+        timed.when_ended(partial(_landed, guard, claim, record, active))
+    claim.asked.add(record.call_id)  # a probe would take time that the caller was not promised to wait
+    claim.claimed = None  # the body runs on: this asks anew
+    return (yield from _answer(guard, claim, body))
 
 
-def _read(guard: Guard, claim: Claim, body: Do) -> Program[Any]:
+def _active(guard: Guard, claim: claims.Claim, record: CallRecord, *, reentered: bool) -> ActiveCall:
+    """Return the call as its body finds it."""
+    call, seconds = claim.call(record), claim.rule.timeout
+    if seconds is not None:
+        call = dataclasses.replace(call, deadline=guard.clock() + seconds)
+    tool, composite = claim.request.tool_object, record.effect is Effect.COMPOSITE
+    return ActiveCall(call, claim.frame, tool, claim.occurrence, reentered, composite, record.interrupts)
+
+
+def _landed(guard: Guard, claim: claims.Claim, record: CallRecord, active: ActiveCall, ended: Any) -> None:
+    """Note that a body has ended; what one returned that its caller had left lands late, on its own effect (AS-42)."""
+    guard.ended(record)
+    if ended is None or ended.cancelled() or ended.exception() is not None:
+        return
+    try:
+        guard.drive(outcomes.committed(guard, record, ended.result(), active.answers()))
+    except Exception:  # noqa: BLE001 - there is no caller any more
+        _log.exception("what %s (%s) returned after its deadline could not be recorded; it stays in doubt", claim.tool, record.call_id)
+
+
+def _read(guard: Guard, claim: claims.Claim, body: Do) -> Program[Any]:
     """Run a declared read: no intent, one write for the outcome."""
     old = yield Tx(partial(_seen, claim=claim), write=False)
     record = old or claim.record(guard.clock())
-    active = ActiveCall(
-        claim.call(record), claim.frame, claim.request.tool_object, claim.occurrence, reentered=False, interrupts=record.interrupts
-    )
+    active = _active(guard, claim, record, reentered=False)
     try:
-        value = yield inside(active, body)
+        value = yield Timed(active, body, claim.rule.timeout).do()
+    except Overdue as exc:
+        raise TimeoutError(f"{claim.tool}: {exc}") from None
     except Exception as exc:
         if guard.suspends(exc):
             claim.frame.raised[record.call_id] = exc
-            yield from outcomes.was_read(claim, CallEvent.SUSPENDED, {"interrupts": active.answers()})
+            yield from outcomes.was_read(claim, record, CallEvent.SUSPENDED, {"interrupts": active.answers()})
         raise
-    yield from outcomes.was_read(claim, CallEvent.COMMITTED, outcomes.stored(guard, claim, record, value, active.answers()))
+    yield from outcomes.was_read(claim, record, CallEvent.COMMITTED, outcomes.stored(guard, value, active.answers()))
     return value
 
 
-def _seen(unit: Unit, claim: Claim) -> CallRecord | None:
-    fence(unit, claim.frame)
+def _seen(unit: Unit, claim: claims.Claim) -> CallRecord | None:
+    claims.fence(unit, claim.frame)
     return unit.calls.get(call_id(claim.key))

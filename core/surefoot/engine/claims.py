@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from surefoot.contracts import Allow, Deny
 from surefoot.engine import holds, matching, words
 from surefoot.engine.key import business_key, call_id, conflict_key, slot_key
 from surefoot.engine.transitions import CallEvent
-from surefoot.errors import BudgetExceeded, InDoubt, KeyConflict, LeaseLost, NotStorable, ResultUnavailable
+from surefoot.errors import Denied, InDoubt, KeyConflict, LeaseLost, NotStorable, ResultUnavailable
 from surefoot.types import Call, CallRecord, CallState, Effect, ToolRule
 
 if TYPE_CHECKING:
@@ -17,26 +18,12 @@ if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
-__all__ = [
-    "Answer",
-    "Ask",
-    "AskGates",
-    "Busy",
-    "Claim",
-    "Claimed",
-    "Decision",
-    "Drifted",
-    "InDoubtHere",
-    "Position",
-    "Replay",
-    "Request",
-    "Stop",
-]
+__all__ = ["Answer", "Ask", "AskGates", "Busy", "Claim", "Claimed", "Drifted", "InDoubtHere", "Position", "Replay", "Request", "Stop"]
 
 RERUNS = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.COMPOSITE})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Position:
     """Where in the model's reply a request stands."""
 
@@ -47,8 +34,12 @@ class Position:
     siblings: Sequence[str] = ()
     """Digests of the reply's other requests for the same tool."""
 
+    def occurrence(self, digest: str, rank: int) -> str:
+        """Return the occurrence of the ``rank``-th twin when the final arguments have this digest."""
+        return str(rank) if self.digest == digest else f"{rank}@{self.digest[:16]}"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, eq=False, repr=False)
 class Request:
     """One requested call, as the adapter at the tool's body sees it."""
 
@@ -64,57 +55,48 @@ class Request:
     """Turns words for the model into a result of the tool's shape; ``None`` where no model asked."""
     replaying: Callable[[CallRecord], None] | None = None
     """Called before a recorded answer is given: consume what the body consumed of the framework's task."""
+    key: str | None = None
+    """The ledger's key, where the caller itself says which operation it is: a digest over at least tenant, tool and that name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+@dataclass(slots=True, eq=False, repr=False)
+class _About:
+    record: CallRecord
+    """The row that the decision is about."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Claimed(_About):
     """The body may run."""
 
-    record: CallRecord
     reentered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(_About):
     """The recorded answer is the answer."""
 
-    record: CallRecord
 
-
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(_About):
     """Somebody else runs this very call now."""
 
-    record: CallRecord
 
-
-@dataclass(frozen=True, slots=True)
 class AskGates:
     """Nothing is recorded: the gates decide next."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(_About):
     """In doubt, and the tool has a probe that was not asked yet."""
 
-    record: CallRecord
 
-
-@dataclass(frozen=True, slots=True)
-class InDoubtHere:
+class InDoubtHere(_About):
     """In doubt and not a holder: the model is told, code gets :class:`~surefoot.InDoubt`."""
 
-    record: CallRecord
 
-
-@dataclass(frozen=True, slots=True)
-class Drifted:
+class Drifted(_About):
     """An unclassified call differs from what an earlier attempt did: say so once."""
 
-    earlier: CallRecord
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Stop:
     """The call is refused; ``hold`` when the run is held by it."""
 
@@ -134,6 +116,8 @@ class Claim:
     frame: Frame
     request: Request
     rule: ToolRule
+    effect: Effect
+    """The class in force now."""
     digest: str
     key: str
     occurrence: str
@@ -143,30 +127,27 @@ class Claim:
     """Calls whose probe this claim has asked."""
     allowed: bool = False
     """The gates have all said yes."""
+    claimed: CallRecord | None = None
+    """The intent that its last transaction wrote."""
 
     @classmethod
     def of(cls, guard: Guard, frame: Frame, request: Request) -> Claim:
         """Identify a request. Raises :class:`~surefoot.UsageError` when a declared key field is missing."""
-        rule = guard.rule(request.tool)
-        codec = guard.codec
+        rule, codec = guard.rule(request.tool), guard.codec
         try:
-            digest, arguments = codec.digest(request.arguments), codec.dumps(dict(request.arguments))
+            digest, arguments = codec.identify(dict(request.arguments))
         except NotStorable:
             digest, arguments = guard.opaque_digest(request.arguments), None
-        tenant = frame.run.record.tenant
-        scope = frame.run.scope
-        rank = None
-        if request.position is None:
-            rank = frame.plain_occurrence(request.tool, digest)
-            occurrence = str(rank)
-        else:
-            asked = request.position
-            occurrence = str(asked.rank) if asked.digest == digest else f"{asked.rank}@{asked.digest[:16]}"
-        if rule.key:
+        if rule.redact and arguments is not None:
+            arguments = codec.dumps({name: "[redacted]" if name in rule.redact else value for name, value in request.arguments.items()})
+        tenant, scope = frame.run.record.tenant, frame.run.scope
+        asked = request.position
+        rank = frame.plain_occurrence(request.tool, digest) if asked is None else None
+        occurrence = str(rank) if asked is None else asked.occurrence(digest, asked.rank)
+        key = request.key or slot_key(tenant, request.tool, scope, frame.path, digest, occurrence)
+        if rule.key and request.key is None:
             key = business_key(codec, rule, tenant, request.tool, scope, request.arguments)
-        else:
-            key = slot_key(tenant, request.tool, scope, frame.path, digest, occurrence)
-        return cls(guard, frame, request, rule, digest, key, occurrence, rank, arguments, allowed=not guard.gates)
+        return cls(guard, frame, request, rule, Effect(rule.effect), digest, key, occurrence, rank, arguments, allowed=not guard.gates)
 
     @property
     def tool(self) -> str:
@@ -177,11 +158,6 @@ class Claim:
     def scope(self) -> str:
         """The slot space."""
         return self.frame.run.scope
-
-    @property
-    def effect(self) -> Effect:
-        """The class in force now."""
-        return Effect(self.rule.effect)
 
     @property
     def at_most_once(self) -> bool:
@@ -224,19 +200,9 @@ class Claim:
 
 def as_call(record: CallRecord, arguments: Mapping[str, Any]) -> Call:
     """Return the public view of a ledger row."""
-    return Call(
-        record.call_id,
-        record.tool,
-        arguments,
-        record.args_digest,
-        record.effect,
-        record.run_id,
-        record.conversation if record.conversation != record.run_id else None,
-        record.tenant,
-        record.path,
-        f"surefoot-{record.key[:40]}",
-        record.entry,
-    )
+    thread = record.conversation if record.conversation != record.run_id else None
+    what = (record.call_id, record.tool, arguments, record.args_digest, record.effect)
+    return Call(*what, record.run_id, thread, record.tenant, record.path, f"surefoot-{record.key[:40]}", record.entry)
 
 
 def fence(unit: Unit, frame: Frame) -> None:
@@ -253,6 +219,9 @@ def fence(unit: Unit, frame: Frame) -> None:
 
 def decide(unit: Unit, claim: Claim) -> Decision:
     """Decide about a request; whatever was decided is written in the same transaction."""
+    if claim.claimed is not None:  # the transaction is tried again
+        claim.guard.ended(claim.claimed)
+        claim.claimed = None
     fence(unit, claim.frame)
     record = unit.calls.get(call_id(claim.key))
     if record is not None:
@@ -261,10 +230,9 @@ def decide(unit: Unit, claim: Claim) -> Decision:
     for twin in unit.calls.sticky(run.record.tenant, run.conversation, claim.tool, claim.digest):
         return _known(unit, claim, twin)
     rows = matching.unmatched(unit, claim)
-    equal = next((row for row in rows if row.args_digest == claim.digest), None)
-    if equal is not None:
+    if (equal := matching.same(claim, rows)) is not None:
         return _known(unit, claim, equal)
-    if (drift := matching.remind(claim, rows)) is not None and (decision := _drift(unit, claim, drift)) is not None:
+    if rows and (drift := matching.remind(claim, rows)) is not None and (decision := _drift(unit, claim, drift)) is not None:
         return decision
     return _start(unit, claim, None)
 
@@ -289,15 +257,16 @@ def _known(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
             return _replay(unit, claim, record)
         case CallState.IN_DOUBT if not reruns:
             return _doubt(unit, claim, record)
+        case CallState.IN_DOUBT if claim.guard.runs_here(record):
+            return Busy(record)
         case CallState.TOMBSTONE:
             return Stop(ResultUnavailable(words.unavailable(record), call_id=record.call_id))
     return _start(unit, claim, record)
 
 
 def _replay(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
-    if record.sticky and record.state is CallState.COMMITTED:
-        return Replay(unit.move(record, CallEvent.DELIVERED, touched=claim.frame.entry))
-    return Replay(unit.move(record, CallEvent.REPLAYED, touched=claim.frame.entry))
+    event = CallEvent.DELIVERED if record.sticky and record.state is CallState.COMMITTED else CallEvent.REPLAYED
+    return Replay(unit.move(record, event, touched=claim.frame.entry))
 
 
 def _doubt(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
@@ -328,6 +297,21 @@ def refuse_and_hold(unit: Unit, claim: Claim, reason: str, key: str | None = Non
     return _hold(unit, claim, record, words.held(record.tool, reason, record.call_id))
 
 
+def refuse(unit: Unit, claim: Claim, no: Deny) -> Stop:
+    """Refuse a call before its body and note it; a refusal is never an outcome (I7)."""
+    reason = unit.clean(no.reason)
+    unit.emit(claim.frame.run.record.run_id, "call.denied", step=claim.frame.path, tool=claim.tool, reason=reason)
+    return Stop(no.error or Denied(words.denied(claim.tool, reason)), hold=no.stop)
+
+
+def judged(gate: object, effect: Effect, decision: Any, answers: tuple[type, ...] = (Allow, Deny)) -> Any:
+    """Return what a gate decided, one of ``answers``; what it raised, or junk, denies whatever is not a declared read (AS-46, I16)."""
+    if isinstance(decision, answers):
+        return decision
+    why = f"{'raised' if isinstance(decision, BaseException) else 'returned'} {type(decision).__name__}"
+    return Allow() if effect is Effect.READ else Deny(f"policy_unavailable: the gate {type(gate).__name__} {why}")
+
+
 def _conflict(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
     reason = words.conflict(record, claim.digest)
     if claim.effect is Effect.UNSAFE:
@@ -343,7 +327,8 @@ def _drift(unit: Unit, claim: Claim, earlier: CallRecord) -> Decision | None:
         frame.reminded.add(claim.tool)
         unit.emit(claim.frame.run.record.run_id, "call.drift_told", step=claim.frame.path, call_id=earlier.call_id, tool=claim.tool)
         return Drifted(earlier)
-    unit.emit(claim.frame.run.record.run_id, "call.drift_allowed", step=claim.frame.path, call_id=earlier.call_id, tool=claim.tool)
+    if claim.allowed:  # else the gates are asked first, and this is decided again
+        unit.emit(claim.frame.run.record.run_id, "call.drift_allowed", step=claim.frame.path, call_id=earlier.call_id, tool=claim.tool)
     return None
 
 
@@ -352,22 +337,28 @@ def _start(unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
     run = claim.frame.run
     if claim.at_most_once and (open_hold := holds.get(unit, run.record.run_id)) is not None:
         return Stop(holds.error(unit, run.record.run_id, open_hold), hold=True)
+    if claim.effect not in {Effect.READ, Effect.COMPOSITE} and (stopped := holds.stopped(unit, run.record)) is not None:
+        return Stop(stopped, hold=True)
     if not claim.allowed:
         return AskGates()
-    if record is None or record.state is CallState.FAILED:
-        budget = claim.guard.budget
-        if budget is not None and not holds.reserve(unit, budget, run):
-            msg = f"{claim.tool} was not executed: the budget of {budget.calls} calls per {budget.per} is used up"
-            return Stop(BudgetExceeded(msg, run_id=run.record.run_id), hold=True)
+    for admission in claim.guard.admissions:
+        try:
+            decision: Any = admission.admit(unit, claim, record)
+        except Exception as exc:  # noqa: BLE001 - fail closed, whatever it was
+            decision = exc
+        if isinstance(no := judged(admission, claim.effect, decision), Deny):
+            return refuse(unit, claim, no)
+    for admission in claim.guard.admissions:
+        admission.spend(unit, claim, record)
     if record is None:
-        return Claimed(unit.add(claim.record(unit.now), CallEvent.CLAIMED))
-    again = unit.move(
-        record,
-        CallEvent.REENTERED,
-        entry=claim.frame.entry,
-        touched=claim.frame.entry,
-        owner=claim.guard.store.owner(),
-        effect=record.effect if record.effect is Effect.COMPOSITE else claim.effect,
-        entered=True,
-    )
-    return Claimed(again, reentered=True)
+        return _claimed(claim, unit.add(claim.record(unit.now), CallEvent.CLAIMED), reentered=False)
+    effect = record.effect if record.effect is Effect.COMPOSITE else claim.effect
+    entry, owner = claim.frame.entry, claim.guard.store.owner()
+    again = unit.move(record, CallEvent.REENTERED, entry=entry, touched=entry, owner=owner, effect=effect, entered=True)
+    return _claimed(claim, again, reentered=True)
+
+
+def _claimed(claim: Claim, record: CallRecord, *, reentered: bool) -> Claimed:
+    claim.claimed = record
+    claim.guard.started(record)  # before anybody can see the intent: an equal request would take it for a dead process's
+    return Claimed(record, reentered)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot.engine import holds
 from surefoot.engine.claims import as_call
-from surefoot.engine.program import Do, Program, Tx
+from surefoot.engine.deadline import Overdue, limited
+from surefoot.engine.program import Program, Tx
 from surefoot.engine.transitions import CallEvent
 from surefoot.errors import IntegrityError, NotFound
-from surefoot.types import CallRecord, CallState, Effect, Happened, NotSeen, ToolRule, WillNotHappen
+from surefoot.types import HOOK_SECONDS, CallRecord, CallState, Effect, Happened, NotSeen, ToolRule, WillNotHappen
 
 if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
@@ -28,17 +29,17 @@ def probe(guard: Guard, record: CallRecord, rule: ToolRule) -> Program[None]:
     arguments = guard.codec.loads(record.arguments) if record.arguments else {}
     asked = rule.probe
     try:
-        answer: Any = yield Do(lambda: asked(as_call(record, arguments)))
-    except Exception as exc:  # noqa: BLE001 - whatever it raises, it has not answered
-        _log.warning("the probe of %s raised %s: %s stays in doubt", record.tool, exc, record.call_id)
+        answer: Any = yield limited(partial(asked, as_call(record, arguments)), getattr(asked, "timeout", HOOK_SECONDS))
+        text = guard.codec.dumps(answer.value) if isinstance(answer, Happened) else None
+    except (Exception, Overdue) as exc:  # noqa: BLE001 - whatever it raises, or gives that nobody can store, it has not answered
+        _log.warning("the probe of %s raised %s: %s stays in doubt", record.tool, guard.redact(str(exc)), record.call_id)
         return
     match answer:
-        case Happened(value):
-            text = guard.codec.dumps(value)
+        case Happened():
             yield Tx(partial(settle, call_id=record.call_id, by="probe", value=text))
-        case WillNotHappen():
+        case WillNotHappen() if not guard.is_running(record):
             yield Tx(partial(settle, call_id=record.call_id, by="probe"))
-        case NotSeen():
+        case NotSeen() | WillNotHappen():  # a body that runs may yet do it, whatever the probe's author vouches for
             return
         case _:
             _log.warning("the probe of %s returned %r, which is no answer; %s stays in doubt", record.tool, answer, record.call_id)
@@ -52,6 +53,7 @@ def settle(unit: Unit, call_id: str, by: str, value: str | None = None, *, happe
     record = unit.calls.get(call_id)
     if record is None:
         raise NotFound(f"there is no call {call_id}; 'surefoot calls list' shows what there is", call_id=call_id)
+    by = unit.clean(by)
     did = value is not None if happened is None else happened
     if record.state not in {CallState.IN_DOUBT, CallState.RAISED}:
         if by == "probe":

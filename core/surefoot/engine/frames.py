@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,8 @@ class Frame:
     """Tools whose drift this entry has been told about."""
     raised: dict[str, BaseException] = field(default_factory=dict)
     """Call id → the error its body raised in this entry."""
+    entered: bool = False
+    """Its body has begun."""
     nested: int = 0
     """Graphs that were started inside it, for those that have no other name."""
     _plain: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -134,6 +136,8 @@ class ActiveCall:
     """What its interrupts were answered before this entry (see :class:`~surefoot.types.CallRecord`)."""
     answered: list[str] = field(default_factory=list)
     """What they were answered in this entry."""
+    entered: bool = False
+    """Its body has begun."""
     _inner: Frame | None = None
 
     def answers(self) -> tuple[str | None, ...]:
@@ -156,18 +160,21 @@ def at(place: Frame | ActiveCall | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _at.reset(token)
+        with suppress(ValueError):  # a coroutine that is collected ends in whatever context that happens
+            _at.reset(token)
 
 
 def inside(place: Frame | ActiveCall, body: Do) -> Do:
     """Return ``body`` with ``place`` as the current one while it runs."""
 
     def plain() -> Any:
+        place.entered = True
         with at(place):
             return body.plain()
 
     async def coro() -> Any:
         assert body.coro is not None  # noqa: S101 - chosen only then
+        place.entered = True
         with at(place):
             return await body.coro()
 

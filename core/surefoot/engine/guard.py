@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from surefoot.codec import Codec
-from surefoot.contracts import Gate, Policy, Store, Verifier
+from surefoot.contracts import Gate, Policy, Store, Transaction, Verifier
+from surefoot.engine import words
 from surefoot.engine.call import call
 from surefoot.engine.claims import Request
 from surefoot.engine.failure import load_error
@@ -19,9 +21,9 @@ from surefoot.engine.inbox import Calls, Runs
 from surefoot.engine.program import Do, Program, Tx, adrive, drive
 from surefoot.engine.unit import Unit
 from surefoot.engine.verify import as_verifier
-from surefoot.errors import UsageError
+from surefoot.errors import IntegrityError, LeaseLost, UsageError
 from surefoot.plugins import Plugins
-from surefoot.types import Budget, CallRecord, CallState, Effect, Event, Retry, StepRule, ToolRule
+from surefoot.types import Budget, CallRecord, CallState, Effect, Event, Retry, StepRule, ToolRule, are_texts, expect, is_time
 
 __all__ = ["Guard"]
 
@@ -34,6 +36,9 @@ class Guard:
 
     The options are those of :func:`surefoot.wrap`; ``gates`` are asked about every call, in order; ``checkpoints`` is the
     URL of a separate store for checkpoints, where they are not to be beside the ledger.
+
+    One guard may wrap several objects, and a name in ``tools=`` or ``reads=`` may be a tool's of one that comes later. So it is
+    warned of (``strict``: refused) only if it looks like a slip for a tool that is there and that they do not name.
     """
 
     def __init__(
@@ -53,10 +58,19 @@ class Guard:
         plugins: Plugins | None = None,
         checkpoints: str | None = None,
     ) -> None:
+        expect("store", store, "a URL or a Store", lambda given: isinstance(given, str | Store | None))
+        expect("tools", tools, "a mapping of tool names or patterns to ToolRule(...)", lambda given: _maps(given, ToolRule))
+        expect("reads", reads, "a list of names and patterns; write reads=['search*']", are_texts)
+        expect("steps", steps, "a mapping of step names or patterns to StepRule(...)", lambda given: _maps(given, StepRule))
+        expect("retry", retry, "a Retry, like Retry(max_attempts=3)", lambda given: isinstance(given, Retry | None))
+        expect("budget", budget, "a Budget, like Budget(calls=20)", lambda given: isinstance(given, Budget | None))
+        expect("policy", policy, "a Policy or what a plugin reads one from", lambda given: isinstance(given, str | Policy | None))
+        expect("on_event", on_event, "a function that takes an Event", lambda given: given is None or callable(given))
+        expect("wait", wait, "a number of seconds, 0 or more", is_time)
         self.plugins = plugins or Plugins.default()
         self.store = self.plugins.open_store(store, strict=strict, checkpoints=checkpoints)
         self.redact = self.plugins.redact
-        self.codec = Codec(self.redact if self.plugins.redacts else None)
+        self.codec = Codec(self.plugins.redactor, self.store.digest_key)
         self.clock: Callable[[], float] = time.time
         self.retry = retry or Retry()
         self.budget = budget
@@ -64,43 +78,73 @@ class Guard:
         self.strict = strict
         self.policy = self.plugins.policy(policy) if isinstance(policy, str) else policy
         self.gates = [*gates, *(self.policy.gates() if self.policy else ())]
+        self.admissions = [*(self.policy.admissions() if self.policy else ()), *([self.plugins.view("budget", self)] if budget else ())]
         self.calls = Calls(self)
         self.runs = Runs(self)
         self._tools = {**dict.fromkeys(reads, ToolRule(effect=Effect.READ)), **(tools or {})}
-        self._steps = dict(steps or {})
-        self._declared: dict[str, ToolRule] = {}
+        self.steps = dict(steps or {})
+        """Rules by step name or pattern."""
+        self.declared: dict[str, ToolRule] = {}
+        """What the authors of the registered tools declared, by name."""
         self._identities: dict[str, str] = {}
+        self._definitions: dict[str, Callable[[], Any]] = {}
+        self._rules: dict[str, ToolRule] = {}
         self._verifiers: dict[int, Verifier | None] = {}
+        self._riders: list[Callable[[Unit], Any]] = []
         self._suspends: list[type[BaseException]] = []
         self._on_event = on_event
+        self.whole = False
+        """What it wraps is one object, and no other will come."""
+        for rule in self.steps.values():
+            self.verifier(rule)
 
     # --- rules
 
-    def register(self, tool: str, identity: str, rule: ToolRule | None = None) -> None:
-        """Make a tool known: its qualified name, what function it is, and what its author declared.
+    def register(self, tool: str, identity: str, rule: ToolRule | None = None, definition: Callable[[], Any] | None = None) -> None:
+        """Make a tool known: its qualified name, what function it is, what its author declared, and what the model is told of it.
 
         Raises :class:`~surefoot.UsageError` when another function has that name in this guard.
         """
-        known = self._identities.setdefault(tool, identity)
-        if known != identity:
+        if (known := self._identities.setdefault(tool, identity)) != identity:
             raise UsageError(f"two tools are called {tool!r} ({known} and {identity}); rename one, or wrap them with separate guards")
+        self._definitions[tool] = definition or (lambda: identity)
         if rule is not None:
-            self._declared[tool] = rule
+            self.declared[tool] = rule
+            self._rules.pop(tool, None)
 
     def rule(self, tool: str) -> ToolRule:
-        """Return the rule in force: the policy's, else ``tools=``/``reads=`` (an exact name before patterns), else the author's."""
-        declared = self.policy.rule(tool) if self.policy else None
-        if declared is None:
-            declared = self._tools.get(tool) or next((r for p, r in self._tools.items() if fnmatch.fnmatchcase(tool, p)), None)
-        return declared or self._declared.get(tool) or _UNCLASSIFIED
+        """Return the rule in force: of ``tools=``/``reads=`` (names before patterns), else the author's; tightened by the policy."""
+        if tool not in self._rules:
+            matching = (rule for pattern, rule in self._tools.items() if fnmatch.fnmatchcase(tool, pattern))
+            declared = self._tools.get(tool) or next(matching, None) or self.declared.get(tool) or _UNCLASSIFIED
+            self._rules[tool] = self.policy.rule(tool, declared) if self.policy is not None else declared
+        return self._rules[tool]
+
+    def fingerprint(self, tool: str) -> str:
+        """Return a digest of what the model is told of a tool: name, description, schema. Equal in every process (AS-10)."""
+        return hashlib.sha256(json.dumps([tool, self._definitions.get(tool, str)()], sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def approvals(self) -> Any:
+        """What people have to decide, or have decided: what a plugin offers under that name, :class:`surefoot_policy.Approvals`."""
+        return self.plugins.view("approvals", self)
 
     def unclassified(self) -> list[str]:
         """Return the registered tools that nobody classified, sorted."""
         return sorted(name for name in self._identities if self.rule(name).effect is Effect.UNCLASSIFIED)
 
+    def misnamed(self) -> dict[str, str]:
+        """Return names in ``tools=`` and ``reads=`` that are a mistake, with the tool that each looks like, or an empty text."""
+        import difflib
+
+        missing = sorted(name for name in self._tools if name not in self._identities and not set(name) & set("*?["))
+        others = [tool for tool in self._identities if tool not in self._tools]
+        close = {name: difflib.get_close_matches(name, others, 1, 0.75) for name in missing}
+        return {name: "".join(like) for name, like in close.items() if like or self.whole}
+
     def step_rule(self, name: str) -> StepRule:
         """Return the rule for a step name: exact before patterns."""
-        rule = self._steps.get(name) or next((r for p, r in self._steps.items() if fnmatch.fnmatchcase(name, p)), None)
+        rule = self.steps.get(name) or next((r for p, r in self.steps.items() if fnmatch.fnmatchcase(name, p)), None)
         return rule or _ANY_STEP
 
     def verifier(self, rule: StepRule) -> Verifier | None:
@@ -119,7 +163,7 @@ class Guard:
 
     def opaque_digest(self, arguments: Mapping[str, Any]) -> str:
         """Return a digest of arguments that cannot be stored: by their representation, the best there is."""
-        return hashlib.sha256(repr(sorted(arguments.items())).encode()).hexdigest()
+        return self.codec.digest(repr(sorted(arguments.items())))
 
     def show(self, record: CallRecord) -> str:
         """Return a call's recorded answer in a few words."""
@@ -141,9 +185,11 @@ class Guard:
 
     def is_running(self, record: CallRecord) -> bool:
         """Return whether somebody alive may still be in the body that this intent announced."""
-        if record.owner == self.store.owner():
-            return (self.store.url, record.call_id) in _bodies
-        return self.store.alive(record.owner)
+        return self.runs_here(record) if record.owner == self.store.owner() else self.store.alive(record.owner)
+
+    def runs_here(self, record: CallRecord) -> bool:
+        """Return whether the call's body runs in this process, left by its caller or not."""
+        return (self.store.url, record.call_id) in _bodies
 
     def runs_around(self, record: CallRecord, frame: Frame) -> bool:
         """Return whether this code is inside the body of ``record``: waiting for it would never end."""
@@ -155,26 +201,25 @@ class Guard:
 
     def transact(self, tx: Tx) -> Any:
         """Run a transaction and deliver its events once it is durable."""
-        box: list[Unit] = []
-        result = self.store.run(lambda t: self._work(tx, t, box), write=tx.write)
-        self._deliver(box)
+        if tx.rides:
+            return self._riders.append(tx.work)
+        with _Work(tx, self) as work:
+            result = self.store.run(work, write=tx.write)
+        self._deliver(work)
         return result
 
     async def atransact(self, tx: Tx) -> Any:
         """Like :meth:`transact`, from a coroutine."""
-        box: list[Unit] = []
-        result = await self.store.arun(lambda t: self._work(tx, t, box), write=tx.write)
-        self._deliver(box)
+        if tx.rides:
+            return self._riders.append(tx.work)
+        with _Work(tx, self) as work:
+            result = await self.store.arun(work, write=tx.write)
+        self._deliver(work)
         return result
 
-    def _work(self, tx: Tx, transaction: Any, box: list[Unit]) -> Any:
-        box[:] = [Unit(transaction, self.clock())]
-        return tx.work(box[0])
-
-    def _deliver(self, box: list[Unit]) -> None:
-        for unit in box:
-            for event in unit.events:
-                self.plugins.event(event, self._on_event)
+    def _deliver(self, work: _Work) -> None:
+        for event in work.events:
+            self.plugins.event(event, self._on_event)
 
     def drive(self, program: Program[Any]) -> Any:
         """Run one of the engine's programs from ordinary code."""
@@ -196,23 +241,20 @@ class Guard:
 
     def tool(self, target: Any) -> Any:
         """Return a tool guarded, for calls from node code: what it is comes from the adapter that knows its type."""
-        return self.plugins.adapter_for(target).wrap(target, self)
+        return self.plugins.adapter_for(target).tool(target, self)
 
     def announce(self, what: str) -> None:
         """Log one notice that lists the unclassified tools of what was wrapped; ``strict`` refuses them."""
-        names = self.unclassified()
-        if not names:
-            return
-        if self.strict:
-            raise UsageError(f"strict=True, and nobody classified {', '.join(names)}; declare them with tools=, reads= or @surefoot.tool")
-        _log.info(
-            "%s: nobody classified %s; each runs at most once per request. 'surefoot tools init module:object' writes the file to fill in",
-            what,
-            ", ".join(names),
-        )
+        names = ", ".join(self.unclassified())
+        if names and self.strict:
+            raise UsageError(f"strict=True, and nobody classified {names}; declare them with tools=, reads= or @surefoot.tool")
+        if names:
+            _log.info("%s", words.unclassified(what, names))
 
     def close(self) -> None:
-        """Release the store's files and connections."""
+        """Write what still waits to ride along, and release the store's files and connections."""
+        if self._riders:
+            self.transact(Tx(lambda _unit: None))
         self.store.close()
 
     async def aclose(self) -> None:
@@ -226,6 +268,41 @@ class Guard:
     def __exit__(self, *_exc: object) -> None:
         """Close it."""
         self.close()
+
+
+class _Work:
+    """What a store runs for a :class:`~surefoot.engine.program.Tx`, and the events to deliver after it."""
+
+    __slots__ = ("_guard", "_riders", "_tx", "events")
+
+    def __init__(self, tx: Tx, guard: Guard) -> None:
+        self._tx = tx
+        self._guard = guard
+        self._riders: list[Callable[[Unit], Any]] = []
+        self.events: list[Event] = []
+
+    def __call__(self, transaction: Transaction) -> Any:
+        unit = Unit(transaction, self._guard.clock(), self._guard.plugins.redactor())
+        self.events = unit.events
+        if self._tx.write and self._guard._riders:  # noqa: SLF001 - a part of the guard
+            self._riders, self._guard._riders = self._guard._riders, []  # noqa: SLF001 - as above
+            for rider in self._riders:
+                try:
+                    rider(unit)
+                except (IntegrityError, LeaseLost, UsageError):  # it would fail whatever it rode with, for ever
+                    _log.exception("the outcome of a read could not be recorded; where it is asked for again, it is read again")
+        return self._tx.work(unit)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed is not None:
+            self._guard._riders[:0] = self._riders  # noqa: SLF001 - as above; nothing of it has happened
+
+
+def _maps(given: object, kind: type) -> bool:
+    return given is None or (isinstance(given, Mapping) and all(isinstance(k, str) and isinstance(r, kind) for k, r in given.items()))
 
 
 _UNCLASSIFIED = ToolRule()

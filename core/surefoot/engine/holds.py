@@ -1,4 +1,4 @@
-"""Holds and budgets: durable state of a run that a claim looks at."""
+"""Holds and stops: durable state of a run that a claim looks at."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from surefoot.engine import words
-from surefoot.errors import InDoubt
+from surefoot.errors import InDoubt, RunStopped
 
 if TYPE_CHECKING:
-    from surefoot.engine.frames import LiveRun
     from surefoot.engine.unit import Unit
-    from surefoot.types import Budget
+    from surefoot.types import RunRecord
 
-__all__ = ["error", "get", "lift", "place", "reserve"]
+__all__ = ["STOPS", "error", "get", "lift", "place", "stopped"]
 
 _NAMESPACE = "holds"
+STOPS = "stops"
+"""Records ``run/<id>``, ``tenant/<name>`` and ``all``: who stopped it (``by``), why (``reason``) and when (``at``)."""
 
 
 def get(unit: Unit, run_id: str) -> dict[str, Any] | None:
@@ -64,9 +65,9 @@ def error(unit: Unit, run_id: str, hold: dict[str, Any]) -> InDoubt:
     return InDoubt(message, call_id=call_id, run_id=run_id)
 
 
-def reserve(unit: Unit, budget: Budget, run: LiveRun) -> bool:
-    """Reserve one call of the budget; return whether it was there."""
-    if budget.calls is None:
-        return True
-    name = {"run": run.scope, "thread": run.conversation, "tenant": run.record.tenant}[budget.per]
-    return unit.counters.reserve(f"calls/{budget.per}/{name}", 1, budget.calls)
+def stopped(unit: Unit, run: RunRecord) -> RunStopped | None:
+    """Return the error of a run that somebody has stopped: itself, its tenant, or everything."""
+    for key in (f"run/{run.run_id}", f"tenant/{run.tenant}", "all"):
+        if (stop := unit.records.get(STOPS, key)) is not None:
+            return RunStopped(words.stopped(run.run_id, key, stop.value), run_id=run.run_id)
+    return None

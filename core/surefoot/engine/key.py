@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +32,9 @@ def top(path: str) -> tuple[str, int]:
     return (name, int(number)) if number.isdigit() else ("", 0)
 
 
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+def _hash(*parts: str) -> str:
+    """Return the SHA-256 (hex) of the parts, each behind its length, so that no two lists of parts look the same."""
+    return hashlib.sha256("".join([f"{len(part)}:{part}" for part in parts]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def call_id(key: str) -> str:
@@ -58,4 +58,4 @@ def business_key(codec: Codec, rule: ToolRule, tenant: str, tool: str, scope: st
     if missing:
         raise UsageError(f"tool {tool!r} declares key={list(rule.key)} but was called without {', '.join(missing)}; fix the declaration")
     fields = codec.digest({name: arguments[name] for name in rule.key})
-    return _hash("key", tenant, tool, scope if rule.scope == "run" else "", sorted(rule.key), fields)
+    return _hash("key", tenant, tool, scope if rule.scope == "run" else "", *sorted(rule.key), fields)

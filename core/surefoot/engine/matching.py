@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from surefoot.engine.frames import Frame
     from surefoot.engine.unit import Unit
 
-__all__ = ["reentered", "remind", "unmatched"]
+__all__ = ["passed", "reentered", "remind", "same", "unmatched"]
 
 _EFFECTS = frozenset({CallState.COMMITTED, CallState.IN_DOUBT, CallState.RAISED, CallState.INTENT})
 
@@ -38,8 +38,25 @@ def unmatched(unit: Unit, claim: Claim) -> list[CallRecord]:
 
 
 def _earlier(row: CallRecord, frame: Frame) -> bool:
-    below = row.path == frame.path or row.path.startswith(frame.path + "/")
-    return below and row.touched < frame.entry
+    return row.touched < frame.entry and (row.path == frame.path or row.path.startswith(frame.path + "/"))
+
+
+def passed(unit: Unit, rows: Sequence[CallRecord], entry: int, floor: int) -> None:
+    """Note that these calls need not be asked for again: their step is over, and its output counts. Not those of a rejected attempt."""
+    for row in rows:
+        if row.state in {CallState.COMMITTED, CallState.RAISED} and row.entry > floor:
+            unit.calls.update(row.changed(touched=entry))
+
+
+def same(claim: Claim, rows: Sequence[CallRecord]) -> CallRecord | None:
+    """Return the earlier effect that this request asks for again under another slot, or ``None``.
+
+    The slot of a twin in the same model reply is the twin's: its effect is never this request's answer.
+    """
+    asked = claim.request.position
+    twins = {asked.occurrence(claim.digest, rank) for rank in range(1 + claim.siblings.count(asked.digest))} if asked else set()
+    equal = (row for row in rows if row.args_digest == claim.digest)
+    return next((row for row in equal if row.path != claim.frame.path or row.occurrence not in twins), None)
 
 
 def remind(claim: Claim, rows: Sequence[CallRecord]) -> CallRecord | None:

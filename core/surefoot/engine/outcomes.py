@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from surefoot.engine import holds
+from surefoot.engine.deadline import Overdue
 from surefoot.engine.failure import dump_error
 from surefoot.engine.program import Pause, Program, Tx
 from surefoot.engine.transitions import CallEvent
@@ -16,10 +18,11 @@ from surefoot.types import CallRecord, CallState, Effect
 
 if TYPE_CHECKING:
     from surefoot.engine.claims import Claim
+    from surefoot.engine.frames import ActiveCall
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
-__all__ = ["committed", "escaped", "raised", "stored", "was_read"]
+__all__ = ["committed", "escaped", "raised", "stored", "was_read", "withdrawn"]
 
 _log = logging.getLogger("surefoot.call")
 _TRIES: Final = (0.02, 0.1, 0.5, 1.0)
@@ -28,19 +31,29 @@ _TRIES: Final = (0.02, 0.1, 0.5, 1.0)
 Answers: TypeAlias = tuple[str | None, ...]
 
 
-def committed(guard: Guard, claim: Claim, record: CallRecord, value: Any, answers: Answers) -> Program[None]:
+def committed(guard: Guard, record: CallRecord, value: Any, answers: Answers) -> Program[None]:
     """Record that the body returned."""
-    yield from _write(record, partial(_land, claimed=record, changes=stored(guard, claim, record, value, answers)))
+    changes = stored(guard, value, answers)
+    yield from _write(record, partial(_land, claimed=record, changes=changes))
+    _warn(record, changes)
 
 
-def stored(guard: Guard, claim: Claim, record: CallRecord, value: Any, answers: Answers) -> dict[str, Any]:
+def stored(guard: Guard, value: Any, answers: Answers) -> dict[str, Any]:
     """Return a result as fields of its row. One that cannot be stored is a reason, never an error of the call (AS-78)."""
     try:
         return {"value": guard.codec.dumps(value, whole=True), "reason": "", "interrupts": answers}
     except NotStorable as problem:
-        what = f"the effect of {claim.tool} ({record.call_id}) is committed, but its result cannot be replayed: {problem}"
-        warnings.warn(what, SurefootWarning, stacklevel=2)
         return {"value": None, "reason": f"result_unserialisable: {problem}", "interrupts": answers}
+
+
+def _warn(record: CallRecord, changes: dict[str, Any]) -> None:
+    """Say that a result cannot be replayed, now that it is written; a filter that makes warnings errors does not take the value away."""
+    if changes.get("reason"):
+        what = f"the effect of {record.tool} ({record.call_id}) is committed, but its result cannot be replayed: {changes['reason']}"
+        try:
+            warnings.warn(what, SurefootWarning, stacklevel=2)
+        except SurefootWarning:
+            _log.warning("%s", what)
 
 
 def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
@@ -57,12 +70,12 @@ def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
         unit.emit(record.run_id, "call.late_conflict", step=record.path, call_id=record.call_id, state=str(record.state))
 
 
-def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException, answers: Answers) -> Program[None]:
+def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException, active: ActiveCall) -> Program[None]:
     """Record that the body raised: an answer, a proof, the framework's control flow, or a doubt."""
-    changes: dict[str, Any] = {"reason": guard.redact(f"{type(exc).__name__}: {exc}")[:500], "interrupts": answers}
+    changes: dict[str, Any] = {"reason": guard.redact(f"{type(exc).__name__}: {exc}")[:500], "interrupts": active.answers()}
     if guard.suspends(exc):
         event = CallEvent.SUSPENDED
-    elif isinstance(exc, (NotCommitted, *claim.rule.not_committed)):
+    elif not active.entered or isinstance(exc, (NotCommitted, *claim.rule.not_committed)):
         event = CallEvent.NOT_COMMITTED
     elif isinstance(exc, Exception):
         event = CallEvent.RAISED
@@ -71,8 +84,18 @@ def raised(guard: Guard, claim: Claim, record: CallRecord, exc: BaseException, a
         event = CallEvent.SUSPENDED
     else:
         event = CallEvent.LOST
-        changes["reason"] = f"it was cancelled while its body ran ({type(exc).__name__})"
+        changes["reason"] = str(exc) if isinstance(exc, Overdue) else f"it was cancelled while its body ran ({type(exc).__name__})"
     yield from _write(record, partial(_end, claimed=record, event=event, changes=changes))
+
+
+def withdrawn(guard: Guard, record: CallRecord) -> Program[None]:
+    """Record that a claimed body will not be entered: who asked was cancelled, or the claim may not have been stored."""
+    reason = "it was cancelled before its body was entered"
+    try:
+        with suppress(StoreUnavailable):
+            yield Tx(partial(_end, claimed=record, event=CallEvent.NOT_COMMITTED, changes={"reason": reason}))
+    finally:
+        guard.ended(record)
 
 
 def _end(unit: Unit, claimed: CallRecord, event: CallEvent, changes: dict[str, Any]) -> None:
@@ -81,20 +104,21 @@ def _end(unit: Unit, claimed: CallRecord, event: CallEvent, changes: dict[str, A
         unit.move(record, event, **changes)
 
 
-def was_read(claim: Claim, event: CallEvent, changes: dict[str, Any]) -> Program[None]:
-    """Record the outcome of a declared read: its only write."""
+def was_read(claim: Claim, record: CallRecord, event: CallEvent, changes: dict[str, Any]) -> Program[None]:
+    """Record the outcome of a declared read: its only write, which rides along with the next one; if it is lost, it is read again."""
 
     def work(unit: Unit) -> None:
         row = claim.record(unit.now)
         old = unit.calls.get(row.call_id)
         if old is None:
             unit.add(row, event, **changes)
-        else:
+        elif old.entry <= row.entry:  # else a newer entry has read it since
             if old.state is not CallState.INTENT:
                 old = unit.move(old, CallEvent.REENTERED, entry=row.entry, touched=row.entry)
             unit.move(old, event, **changes)
 
-    yield Tx(work)
+    yield Tx(work, rides=event is CallEvent.COMMITTED)
+    _warn(record, changes)
 
 
 def escaped(unit: Unit, call_ids: list[str]) -> None:

@@ -7,11 +7,9 @@ coroutine. The protocols themselves exist once and contain no ``await``.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -19,20 +17,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from surefoot.engine.unit import Unit
 
-__all__ = ["Do", "Op", "Pause", "Program", "Tx", "adrive", "drive"]
+__all__ = ["Do", "Op", "Pause", "Program", "Tx", "adrive", "begun", "drive", "settled"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tx:
     """Ask for ``work`` to run in one transaction; the answer is what it returns, once that is durable."""
 
     work: Callable[[Unit], Any]
     write: bool = True
+    rides: bool = False
+    """Nobody waits for it: it is done in the next transaction that writes, or lost with the process."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Do:
     """Ask for user code; the answer is what it returns.
 
@@ -44,7 +44,7 @@ class Do:
     coro: Callable[[], Awaitable[Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Pause:
     """Ask for time to pass, in seconds."""
 
@@ -59,28 +59,33 @@ def drive(program: Program[T], transact: Callable[[Tx], Any]) -> T:
     """Run a program to its end from ordinary code and return its result."""
     answer: Any = None
     error: BaseException | None = None
+    thrown: BaseException | None = None
     while True:
         try:
             op = program.send(answer) if error is None else program.throw(error)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+        except RuntimeError as exc:
+            if exc is not thrown and isinstance(exc.__cause__, StopIteration):
+                raise exc.__cause__ from None  # what a body raised, and no generator lets through as it is
+            raise
         answer, error = None, None
         try:
             match op:
                 case Tx():
                     answer = transact(op)
                 case Do():
-                    answer = op.plain()
-                    if inspect.isawaitable(answer):
-                        answer = _await(answer)
+                    answer = settled(op.plain())
                 case Pause():
                     time.sleep(op.seconds)
         except BaseException as exc:  # noqa: BLE001 - everything goes back into the program, which decides
-            error = exc
+            error = thrown = exc
 
 
 async def adrive(program: Program[T], transact: Callable[[Tx], Awaitable[Any]]) -> T:
     """Run a program to its end from a coroutine and return its result."""
+    import asyncio
+
     answer: Any = None
     error: BaseException | None = None
     while True:
@@ -94,8 +99,10 @@ async def adrive(program: Program[T], transact: Callable[[Tx], Awaitable[Any]]) 
                 case Tx():
                     answer = await transact(op)
                 case Do():
+                    if _cancelling(asyncio):
+                        await asyncio.sleep(0)  # a cancellation that waited for a transaction's end arrives here
                     answer = op.plain() if op.coro is None else await op.coro()
-                    if inspect.isawaitable(answer):
+                    if hasattr(type(answer), "__await__"):
                         answer = await answer
                 case Pause():
                     await asyncio.sleep(op.seconds)
@@ -103,11 +110,38 @@ async def adrive(program: Program[T], transact: Callable[[Tx], Awaitable[Any]]) 
             error = exc
 
 
-def _await(awaitable: Awaitable[T]) -> T:
-    """Run an awaitable to its end from ordinary code, in a thread of its own: this one may have a running loop."""
+def _cancelling(asyncio: Any) -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # driven by something else than asyncio
+        return False
+    return task is not None and task.cancelling() > 0
 
-    async def whole() -> T:
-        return await awaitable
 
-    with ThreadPoolExecutor(1, "surefoot-await") as pool:
-        return pool.submit(copy_context().run, asyncio.run, whole()).result()
+def begun(work: Callable[[], Any]) -> Any:
+    """Start ``work`` in a thread of its own that knows the caller's context; return its future. The process may end before it."""
+    from concurrent.futures import Future
+
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+
+    def fill() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the caller's
+            future.set_exception(exc)
+
+    threading.Thread(target=copy_context().run, args=(fill,), name="surefoot-body", daemon=True).start()
+    return future
+
+
+def settled(answer: Any) -> Any:
+    """Return what user code answered; an awaitable is run to its end in a thread of its own: this one may have a running loop."""
+    if not hasattr(type(answer), "__await__"):
+        return answer
+    import asyncio
+
+    async def whole() -> Any:
+        return await answer
+
+    return begun(lambda: asyncio.run(whole())).result()

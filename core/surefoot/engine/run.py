@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
-import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,7 +18,7 @@ from surefoot.engine.key import top
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Program, Tx
 from surefoot.engine.transitions import CallEvent
-from surefoot.errors import NotStorable
+from surefoot.errors import NotStorable, StoreUnavailable, UsageError
 from surefoot.types import CallState, Effect, Lease, RunRecord, RunStatus
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _live: dict[tuple[str, str], LiveRun] = {}
 """Runs that are under way here."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class RunSpec:
     """One invocation of a wrapped object, in core terms."""
 
@@ -49,16 +50,19 @@ class RunSpec:
     input: Any
     digest: str
     """Digest of the raw input without message ids."""
-    head: Do
-    """Returns the framework's head: its id, or ``None`` where it has none."""
-    behind: Do
+    head: Do = Do(lambda: None)  # noqa: RUF009 - frozen
+    """Returns the framework's head: its id, or ``None`` where it has none. Newer ids are greater."""
+    behind: Do = Do(dict)  # noqa: RUF009 - frozen
     """Returns how many instances of each step name the framework has behind its head in the run."""
-    stop: Callable[[BaseException], BaseException]
+    stop: Callable[[BaseException], BaseException] = lambda error: error
+    """Turns an error that must end the run into one that the framework's own error handling lets through."""
     fork: str | None = None
     """The checkpoint that the invocation names to start from."""
+    joins: bool = False
+    """The caller named the run: the same input, sent again while it was busy, is that run still (AS-05)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Opened:
     """The live run, and what to feed the framework."""
 
@@ -67,7 +71,7 @@ class Opened:
     stored: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Taken:
     lease: Lease | None
     open_run: RunRecord | None
@@ -85,19 +89,19 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
     try:
         head = yield spec.head
         before = taken.open_run
-        forks = spec.fork is not None and spec.fork != head
-        same = before is not None and not forks and (spec.kind != "input" or spec.digest == before.digest)
+        fork = spec.fork if spec.fork != head else None
+        same = before is not None and fork is None and (spec.kind != "input" or spec.digest == before.digest)
         if before is not None and same:
             live = _alive(guard, spec, before, taken.lease, resumed=True)
             yield from doubt.recover(guard, before.run_id)
-            yield from _refuse_held(before.run_id)
+            yield from _refuse_held(before)
             return (yield from _resume(guard, spec, live, head))
         if before is not None:
             yield from doubt.recover(guard, before.run_id)
             behind = yield spec.behind
             yield Tx(partial(_abandon, record=before, behind=behind))
-        record = yield from _begin(guard, spec, taken, head, forks=forks)
-        return Opened(_alive(guard, spec, record, taken.lease, resumed=forks), "given")
+        record = yield from _begin(guard, spec, taken, head, fork)
+        return Opened(_alive(guard, spec, record, taken.lease, resumed=fork is not None), "given")
     except BaseException:
         yield from _release(guard, taken.lease)
         raise
@@ -105,33 +109,44 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
 
 def _take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
     """Take the lease of the thread at once from a dead owner, or wait for a living one."""
+    name = f"{spec.tenant}/{spec.thread}"
+    if guard.redact(name) != name:
+        raise UsageError("the name of this run, thread or tenant contains a registered secret, and names are stored; give another one")
     if spec.thread is None:
         return _Taken(None, None, None, 1)
-    name = f"{spec.tenant}/{spec.thread}"
     patience = Patience(guard, f"thread {spec.thread}")
+    taken: Any = ""
     while True:
-        taken = yield Tx(partial(_try_take, guard=guard, name=name))
-        if taken is not None:
-            return taken  # type: ignore[no-any-return]
+        leases: list[Lease] = []
+        try:
+            taken = yield Tx(partial(_try_take, guard=guard, spec=spec, name=name, awaited=taken, leases=leases))
+        except BaseException:
+            yield from _release(guard, leases[-1] if leases else None)
+            raise
+        if isinstance(taken, _Taken):
+            return taken
         yield from patience.wait()
 
 
-def _try_take(unit: Unit, guard: Guard, name: str) -> _Taken | None:
+def _try_take(unit: Unit, guard: Guard, spec: RunSpec, name: str, awaited: str, leases: list[Lease]) -> _Taken | str:
+    """Take the lease, or return the run that has it."""
     lease = unit.leases.get(name)
     me = guard.store.owner()
+    known = unit.records.get(_THREADS, name)
     if lease is not None and lease.held:
         live = _live.get((guard.store.url, name))
         paused = live is not None and live.paused and live.lease is not None and live.lease.epoch == lease.epoch
         running = _held.get((guard.store.url, name)) == lease.epoch and not paused
         if running or (lease.owner != me and guard.store.alive(lease.owner)):
-            return None
+            return known.value["run"] if known else ""
     taken = unit.leases.take(name, me)
+    leases.append(taken)
     _held[guard.store.url, name] = taken.epoch
-    known = unit.records.get(_THREADS, name)
     if known is None:
         return _Taken(taken, None, None, 1)
     last = load(unit, known.value["run"])
-    is_open = last is not None and last.status in {RunStatus.OPEN, RunStatus.SUSPENDED}
+    joins = spec.joins and last is not None and last.run_id == awaited and last.digest == spec.digest
+    is_open = last is not None and (joins or last.status in {RunStatus.OPEN, RunStatus.SUSPENDED})
     return _Taken(taken, last if is_open else None, last, known.value["count"] + 1)
 
 
@@ -142,13 +157,12 @@ def _alive(guard: Guard, spec: RunSpec, record: RunRecord, lease: Lease | None, 
     return live
 
 
-def _refuse_held(run_id: str) -> Program[None]:
+def _refuse_held(record: RunRecord) -> Program[None]:
     def look(unit: Unit) -> Exception | None:
-        hold = holds.get(unit, run_id)
-        return holds.error(unit, run_id, hold) if hold else None
+        hold = holds.get(unit, record.run_id)
+        return holds.stopped(unit, record) or (holds.error(unit, record.run_id, hold) if hold else None)
 
-    error = yield Tx(look, write=False)
-    if error is not None:
+    if (error := (yield Tx(look, write=False))) is not None:
         raise error
 
 
@@ -166,25 +180,17 @@ def _resume(guard: Guard, spec: RunSpec, live: LiveRun, head: str | None) -> Pro
     return Opened(live, "stored", guard.codec.loads(stored.value))
 
 
-def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, *, forks: bool) -> Program[RunRecord]:
+def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, fork: str | None) -> Program[RunRecord]:
     try:
         stored = guard.codec.dumps(spec.input, whole=True) if spec.thread is not None and spec.kind == "input" else None
     except NotStorable:
         stored = None
-    run_id = f"run_{uuid.uuid4().hex[:20]}"
-    forked = taken.last if forks else None
-    record = RunRecord(
-        run_id,
-        spec.tenant,
-        spec.thread,
-        taken.ordinal,
-        RunStatus.OPEN,
-        spec.digest,
-        spec.adapter,
-        first=forked.first if forked else head,
-        origin=(forked.origin or forked.run_id) if forked else "",
-        created=guard.clock(),
-    )
+    run_id = f"run_{os.urandom(10).hex()}"
+    forked = (yield Tx(partial(_writer, run=taken.last, checkpoint=fork), write=False)) if fork is not None else None
+    first, origin = (forked.first, forked.origin or forked.run_id) if forked else (head, "")
+    now, is_open, last = guard.clock(), RunStatus.OPEN, taken.last.run_id if taken.last else ""
+    place = (run_id, spec.tenant, spec.thread, taken.ordinal)
+    record = RunRecord(*place, is_open, spec.digest, spec.adapter, first, origin, head, last, now)
 
     def work(unit: Unit) -> None:
         _save(unit, record)
@@ -196,6 +202,13 @@ def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, *, fork
 
     yield Tx(work)
     return record
+
+
+def _writer(unit: Unit, run: RunRecord | None, checkpoint: str) -> RunRecord | None:
+    """Return the run of a thread that wrote ``checkpoint``: from the last one back, the first that began before it."""
+    while run is not None and run.head is not None and run.head >= checkpoint:
+        run = load(unit, run.previous)
+    return run
 
 
 def _abandon(unit: Unit, record: RunRecord, behind: Mapping[str, int]) -> None:
@@ -216,8 +229,10 @@ def close_run(guard: Guard, run: LiveRun, status: RunStatus, reason: str = "") -
 
     A run that was superseded meanwhile writes nothing. Raises the hold again if somebody ate it (AS-91).
     """
-    held = yield Tx(partial(_close, run=run, status=status, reason=reason))
-    _forget(guard, run.lease)
+    try:
+        held = yield Tx(partial(_close, run=run, status=status, reason=reason))
+    finally:
+        _forget(guard, run.lease)
     if held is not None:
         raise held
 
@@ -229,7 +244,7 @@ def _close(unit: Unit, run: LiveRun, status: RunStatus, reason: str) -> Exceptio
     assert record is not None  # noqa: S101 - written when it was opened
     hold = holds.get(unit, record.run_id)
     status = RunStatus.OPEN if hold else status
-    if status is not record.status or status is not RunStatus.OPEN:
+    if status is not record.status or status is RunStatus.SUSPENDED:
         ended = unit.now if status is RunStatus.COMPLETED else None
         _save(unit, dataclasses.replace(record, status=status, ended=ended, reason=reason))
         unit.emit(record.run_id, "run.ended" if ended else "run.paused", status=str(status))
@@ -237,9 +252,11 @@ def _close(unit: Unit, run: LiveRun, status: RunStatus, reason: str) -> Exceptio
 
 
 def _release(guard: Guard, lease: Lease | None) -> Program[None]:
-    if lease is not None:
-        yield Tx(lambda unit: unit.leases.release(lease))
+    """Give the lease back. Where the store is away it stays taken there, by an owner that does not hold it and may take it again."""
     _forget(guard, lease)
+    if lease is not None:
+        with suppress(StoreUnavailable):
+            yield Tx(lambda unit: unit.leases.release(lease))
 
 
 def _forget(guard: Guard, lease: Lease | None) -> None:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.engine import holds, outcomes
 from surefoot.engine.claims import fence
 from surefoot.engine.frames import Frame, LiveRun, inside
+from surefoot.engine.matching import passed
 from surefoot.engine.program import Do, Pause, Program, Tx
-from surefoot.engine.verify import judge
+from surefoot.engine.verify import OnDemand, judge
 from surefoot.errors import NotStorable, VerificationFailed
-from surefoot.types import Checkpoint, StepOutput, StepRule, Verdict, VerdictStatus
+from surefoot.types import CallRecord, Checkpoint, StepOutput, StepRule, Verdict, VerdictStatus
 
 if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
-__all__ = ["StepSpec", "step"]
+__all__ = ["StepSpec", "rejected", "step"]
 
 _ATTEMPTS: Final = "attempts"
+_VERDICT: Final = [field.name for field in fields(Verdict)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class StepSpec:
     """One execution of a step, as the adapter identifies it."""
 
@@ -47,54 +49,54 @@ class StepSpec:
     """The framework's own step counter."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    memo: Checkpoint | None
-    reentered: bool
-    attempt: int
-    hint: str
-    floor: int
-
-
 def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[Any]:
     """Return the recorded output of a step, or run it until an attempt passes, and commit that.
 
-    Raises :class:`~surefoot.VerificationFailed` when the attempts are used up, and whatever the body raises.
+    Raises :class:`~surefoot.VerificationFailed` when the attempts are used up or nobody can judge, and whatever the body raises.
     """
     rule = guard.step_rule(spec.name)
-    past: _Past = yield Tx(partial(_look, spec=spec, verified=rule.verifier is not None), write=False)
-    if past.memo is not None and past.memo.output is not None:
-        yield Tx(lambda unit: unit.emit(spec.run.record.run_id, "step.replayed", step=spec.path))
-        return guard.codec.loads(past.memo.output)
-    attempt, hint, floor = past.attempt, past.hint, past.floor
+    memo, reentered, past = yield Tx(partial(_look, spec=spec, verified=rule.verifier is not None), write=False)
+    if memo is not None and memo.output is not None:
+        yield Tx(partial(_replayed, spec=spec))
+        return guard.codec.loads(memo.output)
+    attempt, hint, floor = past["attempt"], past["hint"], past["floor"]
+    retry = rule.retry or guard.retry
     while True:
-        frame = _open(spec, attempt, hint, floor, reentered=past.reentered or attempt > past.attempt)
+        frame = _open(spec, attempt, hint, floor, reentered=reentered or attempt > past["attempt"])
         output = yield from _attempt(guard, frame, body)
-        verdict = yield from _verify(guard, spec, rule, frame, output)
+        verdict = yield from _verify(guard, spec, rule, frame, output, memo := _memo(guard, output))
         if verdict is None or verdict.status is VerdictStatus.PASS:
-            yield from _commit(guard, spec, frame, output, verdict)
+            yield from _commit(spec, frame, memo, verdict)
             return output
-        retry = rule.retry or guard.retry
         floor = spec.run.next_entry()
         yield Tx(partial(_rejected, spec=spec, attempt=attempt, verdict=verdict, floor=floor))
-        if attempt >= retry.max_attempts:
+        if attempt >= retry.max_attempts or verdict.status is VerdictStatus.UNVERIFIED:
             why = f"{verdict.status}, {verdict.error_class or verdict.reason}"
             msg = f"step {spec.path} did not pass its verifier in {attempt} attempts (last: {why}); nothing of it was committed"
             raise VerificationFailed(msg, run_id=spec.run.record.run_id)
-        yield Pause(retry.wait(attempt, random.random()))  # noqa: S311 - jitter, not a secret
-        if verdict.status is VerdictStatus.FAIL:
-            hint = verdict.hint or f"The last output was rejected: {verdict.error_class}."
+        yield Pause(retry.wait(attempt, os.urandom(1)[0] / 256))
+        hint = verdict.hint or f"The last output was rejected: {verdict.error_class}."
         attempt += 1
 
 
-def _look(unit: Unit, spec: StepSpec, *, verified: bool) -> _Past:
+def _replayed(unit: Unit, spec: StepSpec) -> None:
+    unit.emit(spec.run.record.run_id, "step.replayed", step=spec.path)
+    passed(unit, unit.calls.under(spec.run.scope, spec.path), spec.run.next_entry(), rejected(spec.parent))
+
+
+def rejected(frame: Frame | None) -> int:
+    """Return the last entry of the rejected attempts around ``frame``."""
+    return max((around.floor for around in frame.chain()), default=0) if frame else 0
+
+
+def _look(unit: Unit, spec: StepSpec, *, verified: bool) -> tuple[Checkpoint | None, bool, dict[str, Any]]:
+    """Return the step's memo, whether it has calls already, and what its rejected attempts left."""
     run_id = spec.run.record.run_id
-    floor = max((frame.floor for frame in spec.parent.chain()), default=0) if spec.parent else 0
+    floor = rejected(spec.parent)
     found = [c for c in unit.checkpoints.at(run_id, spec.path) if c.branch == spec.branch and c.digest == spec.digest and c.entry > floor]
     record = unit.records.get(_ATTEMPTS, f"{run_id}/{spec.path}") if verified else None
-    state: dict[str, Any] = record.value if record else {"attempt": 1, "hint": "", "floor": 0}
-    memo = found[-1] if found else None
-    return _Past(memo, unit.calls.touches(spec.run.scope, spec.path), state["attempt"], state["hint"], state["floor"])
+    state = record.value if record else {"attempt": 1, "hint": "", "floor": 0}
+    return (found[-1] if found else None), unit.calls.touches(spec.run.scope, spec.path), state
 
 
 def _open(spec: StepSpec, attempt: int, hint: str, floor: int, *, reentered: bool) -> Frame:
@@ -129,60 +131,64 @@ def _causes(exc: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _verify(guard: Guard, spec: StepSpec, rule: StepRule, frame: Frame, output: Any) -> Program[Verdict | None]:
-    verifier = guard.verifier(rule)
-    if verifier is None:
+def _verify(guard: Guard, spec: StepSpec, rule: StepRule, frame: Frame, output: Any, before: str | None) -> Program[Verdict | None]:
+    if (verifier := guard.verifier(rule)) is None:
         return None
     run_id = spec.run.record.run_id
 
-    def evidence(unit: Unit) -> tuple[Any, Any]:
-        receipts = [r for r in unit.calls.under(spec.run.scope, spec.path) if r.touched >= frame.entry]
-        return receipts, unit.checkpoints.list(run_id)
+    def receipts(unit: Unit) -> list[CallRecord]:
+        return [row for row in unit.calls.under(spec.run.scope, spec.path) if row.touched >= frame.entry]
 
-    receipts, earlier = yield Tx(evidence, write=False)
-    judged = StepOutput(run_id, spec.path, spec.name, rule.goal, frame.attempt, spec.input, output, receipts, earlier)
-    return (yield from judge(verifier, judged))
+    def earlier(unit: Unit) -> Sequence[Checkpoint]:
+        return unit.checkpoints.list(run_id, limit=sys.maxsize)
+
+    def ledger(unit: Unit) -> list[CallRecord]:
+        return [row for run in {run_id: 0, spec.run.scope: 0} for row in unit.calls.list(run_id=run, limit=sys.maxsize)]
+
+    calls, committed, whole = (OnDemand(partial(guard.transact, Tx(look, write=False))) for look in (receipts, earlier, ledger))
+    made = (run_id, spec.path, spec.name, rule.goal, frame.attempt, spec.input, output)
+    judged = StepOutput(*made, calls, committed, whole, rule.criticality)
+    retry, asked = rule.retry or guard.retry, 0
+    while True:  # another try of the judge, not of the step (AS-51)
+        asked += 1
+        verdict = yield from judge(verifier, judged)
+        if _memo(guard, output) != before:
+            return Verdict.failed("CHANGED", "Answer again.", reason=f"{type(verifier).__name__} changed the output that it judged")
+        if verdict.status is not VerdictStatus.UNVERIFIED or asked >= retry.max_attempts:
+            return verdict
+        yield Pause(retry.wait(asked, os.urandom(1)[0] / 256))
 
 
-def _commit(guard: Guard, spec: StepSpec, frame: Frame, output: Any, verdict: Verdict | None) -> Program[None]:
-    """Append the checkpoint; nothing commits in a held run, and nothing from a superseded entry."""
+def _memo(guard: Guard, output: Any) -> str | None:
     try:
-        text = guard.codec.dumps(output, whole=True) if spec.digest is not None else None
+        return guard.codec.dumps(output, whole=True)
     except NotStorable:
-        text = None
-    run_id = spec.run.record.run_id
+        return None
+
+
+def _commit(spec: StepSpec, frame: Frame, memo: str | None, verdict: Verdict | None) -> Program[None]:
+    """Append the checkpoint; nothing commits in a held run, and nothing from a superseded entry."""
+    run_id, text = spec.run.record.run_id, memo if spec.digest is not None else None
 
     def work(unit: Unit) -> Exception | None:
         fence(unit, frame)
         if (hold := holds.get(unit, run_id)) is not None:
             return holds.error(unit, run_id, hold)
-        stored = json.dumps(dataclasses.asdict(verdict)) if verdict else "null"
-        checkpoint = Checkpoint(
-            run_id, spec.path, spec.branch, frame.entry, frame.attempt, spec.digest or "", text, stored, spec.mark, unit.now
-        )
-        unit.checkpoints.append(checkpoint)
+        stored = unit.clean(json.dumps({name: getattr(verdict, name) for name in _VERDICT})) if verdict else "null"
+        place, came = (run_id, spec.path, spec.branch, frame.entry, frame.attempt), (spec.mark, unit.now)
+        unit.checkpoints.append(Checkpoint(*place, spec.digest or "", text, stored, *came))
         unit.emit(run_id, "step.committed", step=spec.path, attempt=frame.attempt, memo=text is not None)
         if verdict is not None:
             unit.records.delete(_ATTEMPTS, f"{run_id}/{spec.path}")
         return None
 
-    held = yield Tx(work)
-    if held is not None:
+    if (held := (yield Tx(work))) is not None:
         raise spec.run.stop(held)
 
 
 def _rejected(unit: Unit, spec: StepSpec, attempt: int, verdict: Verdict, floor: int) -> None:
     run_id = spec.run.record.run_id
-    key = f"{run_id}/{spec.path}"
-    hint = verdict.hint if verdict.status is VerdictStatus.FAIL else ""
-    unit.records.put(_ATTEMPTS, key, {"attempt": attempt + 1, "hint": hint, "floor": floor})
-    unit.emit(
-        run_id,
-        "step.rejected",
-        step=spec.path,
-        attempt=attempt,
-        verdict=str(verdict.status),
-        error_class=verdict.error_class,
-        hint=verdict.hint,
-        reason=verdict.reason,
-    )
+    if verdict.status is VerdictStatus.FAIL:
+        unit.records.put(_ATTEMPTS, f"{run_id}/{spec.path}", {"attempt": attempt + 1, "hint": unit.clean(verdict.hint), "floor": floor})
+    why = {name: getattr(verdict, name) for name in ("error_class", "hint", "reason")}
+    unit.emit(run_id, "step.rejected", step=spec.path, attempt=attempt, verdict=str(verdict.status), **why)

@@ -109,10 +109,7 @@ TABLE: Final[dict[tuple[CallState | None, CallEvent], Transition]] = {
     (_S.IN_DOUBT, _E.LANDED_LATE): _T(_S.COMMITTED, sticky=True, why="the one write a superseded entry may make"),
     (_S.IN_DOUBT, _E.SETTLED_COMMITTED): _T(_S.COMMITTED, sticky=True),
     (_S.IN_DOUBT, _E.SETTLED_FAILED): _T(_S.FAILED, sticky=False),
-    (_S.COMMITTED, _E.PRUNED): _T(_S.TOMBSTONE, sticky=False),
-    (_S.FAILED, _E.PRUNED): _T(_S.TOMBSTONE, sticky=False),
-    (_S.RAISED, _E.PRUNED): _T(_S.TOMBSTONE, sticky=False),
-    (_S.COMPENSATED, _E.PRUNED): _T(_S.TOMBSTONE, sticky=False),
+    **{(state, _E.PRUNED): _T(_S.TOMBSTONE, sticky=False) for state in (_S.COMMITTED, _S.FAILED, _S.RAISED, _S.COMPENSATED)},
     (_S.TOMBSTONE, _E.REPLAYED): _T(_S.TOMBSTONE, why="expired is never fresh"),
 }
 
@@ -123,8 +120,7 @@ def advance(record: CallRecord, state: CallState | None, event: CallEvent, now: 
     ``changes`` are further fields to set; ``sticky`` among them overrides the table's mark. Raises
     :class:`~surefoot.IntegrityError` for a transition that is not in the table.
     """
-    transition = TABLE.get((state, event))
-    if transition is None:
+    if (transition := TABLE.get((state, event))) is None:
         msg = f"call {record.call_id} is {state or 'unknown'}: {event} is not a transition; report this with 'surefoot calls show'"
         raise IntegrityError(msg, call_id=record.call_id)
     if transition.sticky is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from surefoot.contracts import Transaction
@@ -10,15 +11,18 @@ from surefoot.types import CallRecord, CallState, Event
 
 __all__ = ["Unit"]
 
+_EVENT = Event("", "", 0.0)
+
 
 class Unit:
     """What a :class:`~surefoot.engine.program.Tx` works with. ``events`` is what it appended."""
 
-    __slots__ = ("calls", "checkpoints", "counters", "events", "leases", "now", "records", "tx")
+    __slots__ = ("_redact", "calls", "checkpoints", "counters", "events", "leases", "now", "records", "tx")
 
-    def __init__(self, tx: Transaction, now: float) -> None:
+    def __init__(self, tx: Transaction, now: float, redact: Callable[[str], str] | None = None) -> None:
         self.tx = tx
         self.now = now
+        self._redact = redact
         self.calls = tx.calls
         self.checkpoints = tx.checkpoints
         self.leases = tx.leases
@@ -27,8 +31,15 @@ class Unit:
         self.events: list[Event] = []
 
     def emit(self, run_id: str, kind: str, *, step: str | None = None, call_id: str | None = None, **data: Any) -> None:
-        """Append an event to the run's log."""
-        self.events.append(self.tx.events.append(Event(run_id, kind, self.now, data, step, call_id)))
+        """Append an event to the run's log, without secrets."""
+        if self._redact is not None:
+            data = {name: self._redact(value) if isinstance(value, str) else value for name, value in data.items()}
+        new = _EVENT.changed(run_id=run_id, type=kind, at=self.now, data=data, step=step, call_id=call_id)
+        self.events.append(self.tx.events.append(new))
+
+    def clean(self, text: str) -> str:
+        """Return ``text`` without secrets."""
+        return text if self._redact is None else self._redact(text)
 
     def add(self, record: CallRecord, event: CallEvent, **changes: Any) -> CallRecord:
         """Insert a call that the ledger does not know, as ``event`` makes it."""
@@ -45,6 +56,6 @@ class Unit:
 
     def _log(self, record: CallRecord, event: CallEvent) -> None:
         data: dict[str, Any] = {"tool": record.tool, "state": str(record.state), "entry": record.entry}
-        if record.state in {CallState.IN_DOUBT, CallState.FAILED} or record.settled_by:
+        if record.state is CallState.IN_DOUBT or record.state is CallState.FAILED or record.settled_by:
             data |= {"reason": record.reason, "settled_by": record.settled_by}
         self.emit(record.run_id, str(event), step=record.path, call_id=record.call_id, **data)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from surefoot.contracts import Verifier
-from surefoot.engine.program import Do, Program
+from surefoot.engine.deadline import Overdue, limited
+from surefoot.engine.program import Program
 from surefoot.errors import UsageError
 from surefoot.types import StepOutput, Verdict
 
-__all__ = ["as_verifier", "judge"]
+__all__ = ["OnDemand", "as_verifier", "judge"]
+
+T = TypeVar("T")
 
 
 class _Function(Verifier):
@@ -18,10 +22,30 @@ class _Function(Verifier):
 
     def __init__(self, function: Callable[[StepOutput], Any]) -> None:
         self._function = function
+        self.timeout = getattr(function, "timeout", self.timeout)
 
     def verify(self, output: StepOutput) -> Any:
         """Call the function."""
         return self._function(output)
+
+
+class OnDemand(Sequence[T]):
+    """What a verifier may look at, read from the store when it does: most judge by the output alone."""
+
+    def __init__(self, load: Callable[[], Sequence[T]]) -> None:
+        self._load = load
+
+    @cached_property
+    def _items(self) -> Sequence[T]:
+        return self._load()
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return an item, or a slice."""
+        return self._items[index]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._items)
 
 
 def as_verifier(spec: Any, plugin: Callable[[str], Verifier]) -> Verifier | None:
@@ -38,8 +62,8 @@ def as_verifier(spec: Any, plugin: Callable[[str], Verifier]) -> Verifier | None
 def judge(verifier: Verifier, output: StepOutput) -> Program[Verdict]:
     """Ask for a verdict on ``output``."""
     try:
-        answer: Any = yield Do(lambda: verifier.verify(output))
-    except Exception as exc:  # noqa: BLE001 - an error is not a verdict
+        answer: Any = yield limited(partial(verifier.verify, output), verifier.timeout)
+    except (Exception, Overdue) as exc:  # noqa: BLE001 - an error is not a verdict, nor is silence
         return Verdict.unverified(f"{type(verifier).__name__} raised {type(exc).__name__}: {exc}")
     match answer:
         case Verdict():

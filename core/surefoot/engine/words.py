@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from surefoot.types import CallRecord
 
-__all__ = ["conflict", "denied", "doubt_error", "doubt_notice", "drift_notice", "held", "raised_note", "unavailable"]
+__all__ = ["conflict", "denied", "doubt_error", "doubt_notice", "drift_notice", "held"]
+__all__ += ["raised_note", "stopped", "unavailable", "unclassified"]
 
 
 def doubt_notice(record: CallRecord) -> str:
@@ -54,6 +58,19 @@ def conflict(record: CallRecord, digest: str) -> str:
 def denied(tool: str, reason: str) -> str:
     """Text for the model and message of :class:`~surefoot.Denied`."""
     return f"{tool} was not executed: {reason}."
+
+
+def stopped(run_id: str, key: str, stop: Mapping[str, Any]) -> str:
+    """Message of :class:`~surefoot.RunStopped`: who stopped it, why, and how it goes on."""
+    kind, _, name = key.partition("/")
+    what = {"all": "--all", "tenant": f"--tenant {name}", "run": name}[kind]
+    return f"run {run_id} was stopped by {stop['by']} ({stop['reason']}); 'surefoot runs stop {what} --release' lets it go on"
+
+
+def unclassified(what: str, names: str) -> str:
+    """Notice of the tools that nobody classified."""
+    once = "each runs at most once per request. 'surefoot tools init module:object' writes the file to fill in"
+    return f"{what}: nobody classified {names}; {once}"
 
 
 def raised_note(record: CallRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["Done", "Zygote"]
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +25,11 @@ class Done:
 
 
 class Zygote:
-    """A process that forks children of ``child.py`` on demand."""
+    """A process that forks children on demand, each of which runs ``main(told)`` of a module."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE)
+    def __init__(self, child: Path) -> None:
+        command = [sys.executable, __file__, str(child)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=child.parent)
 
     def run(self, told: dict[str, Any]) -> Done:
         """Run one child to its end."""
@@ -46,9 +46,10 @@ class Zygote:
         self._process.communicate()
 
 
-def serve() -> None:
+def serve(path: Path) -> None:
     """Fork a child for each line of standard input and answer with how it ended."""
-    import child
+    sys.path.insert(0, str(path.parent))
+    child = importlib.import_module(path.stem)
 
     for line in sys.stdin:
         told = json.loads(line)
@@ -70,4 +71,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Path(sys.argv[1]))

@@ -6,10 +6,10 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from surefoot.contracts.checkpoint import CheckpointStore
 from surefoot.contracts.ledger import Ledger
@@ -20,7 +20,10 @@ from surefoot.types import CallRecord, CallState, Checkpoint, Event, Lease, Reco
 
 __all__ = ["MemoryStore"]
 
+T = TypeVar("T")
+
 _MISSING: Final = object()
+_READS: Final = "this transaction only reads: open it with write=True"
 _UNSETTLED: Final = frozenset({CallState.INTENT, CallState.IN_DOUBT})
 
 # One lock for all stores of a process, held over a fork: the child never finds a transaction half done.
@@ -32,7 +35,7 @@ class MemoryStore(Store):
     """A :class:`~surefoot.Store` in memory. One lock serialises its transactions; a raising one is undone."""
 
     def __init__(self, url: str = "memory://") -> None:
-        self.url = url
+        self.url = f"{url}{uuid.uuid4().hex}"  # each is a store of its own: what runs in a process is noted by URL
         self._tables = _Tables(_Journal())
         self._owner = ("", 0)
 
@@ -44,6 +47,19 @@ class MemoryStore(Store):
             journal.begin(write=write)
             try:
                 yield self._tables
+            except BaseException:
+                journal.undo()
+                raise
+            finally:
+                journal.end()
+
+    def run(self, work: Callable[[Transaction], T], *, write: bool = True) -> T:
+        """Run ``work`` in one transaction (see :meth:`surefoot.Store.run`)."""
+        with _lock:
+            journal = self._tables.journal
+            journal.begin(write=write)
+            try:
+                return work(self._tables)
             except BaseException:
                 journal.undo()
                 raise
@@ -77,17 +93,15 @@ class _Journal:
         self._open, self._write = True, write
 
     def put(self, table: dict[Any, Any], key: Any, value: Any) -> None:
-        self._note(table, key)
+        if not self._write:
+            raise UsageError(_READS)
+        self._old.append((table, key, table.get(key, _MISSING)))
         table[key] = value
 
     def drop(self, table: dict[Any, Any], key: Any) -> None:
-        self._note(table, key)
-        table.pop(key, None)
-
-    def _note(self, table: dict[Any, Any], key: Any) -> None:
         if not self._write:
-            raise UsageError("this transaction only reads: open it with write=True")
-        self._old.append((table, key, table.get(key, _MISSING)))
+            raise UsageError(_READS)
+        self._old.append((table, key, table.pop(key, _MISSING)))
 
     def undo(self) -> None:
         for table, key, old in reversed(self._old):
@@ -140,10 +154,12 @@ class _Calls(Ledger):
         new = record.changed(version=record.version + 1)
         self._journal.put(self._rows, record.call_id, new)
         before, after = _standing(old), _standing(new)
-        for entry in before - after:
-            self._journal.drop(self._index[entry], record.call_id)
-        for entry in after - before:
-            self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
+        for entry in before:
+            if entry not in after:
+                self._journal.drop(self._index[entry], record.call_id)
+        for entry in after:
+            if entry not in before:
+                self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
         return new
 
     def _indexed(self, *entry: str) -> list[CallRecord]:
@@ -177,20 +193,20 @@ class _Calls(Ledger):
         return found
 
 
-def _places(row: CallRecord) -> Iterable[tuple[str, ...]]:
+def _places(row: CallRecord) -> list[tuple[str, ...]]:
     """Return the index entries for the slot space: the path itself and each one above it."""
     parts = row.path.split("/")
-    return (("under", row.scope, "/".join(parts[:n])) for n in range(1, len(parts) + 1))
+    return [("under", row.scope, "/".join(parts[:n])) for n in range(1, len(parts) + 1)]
 
 
-def _standing(row: CallRecord) -> frozenset[tuple[str, ...]]:
+def _standing(row: CallRecord) -> list[tuple[str, ...]]:
     """Return the index entries that a call has because of where it stands now."""
-    entries: set[tuple[str, ...]] = set()
+    entries: list[tuple[str, ...]] = []
     if row.sticky:
-        entries.add(("sticky", row.tenant, row.conversation, row.tool, row.args_digest))
+        entries.append(("sticky", row.tenant, row.conversation, row.tool, row.args_digest))
     if row.state in _UNSETTLED:
-        entries.add(("unsettled", row.run_id))
-    return frozenset(entries)
+        entries.append(("unsettled", row.run_id))
+    return entries
 
 
 class _Checkpoints(CheckpointStore):
@@ -201,7 +217,7 @@ class _Checkpoints(CheckpointStore):
 
     def append(self, checkpoint: Checkpoint) -> Checkpoint:
         run = self._runs.setdefault(checkpoint.run_id, {})
-        new = replace(checkpoint, seq=len(run) + 1)
+        new = checkpoint.changed(seq=len(run) + 1)
         self._journal.put(run, new.seq, new)
         self._journal.put(self._paths.setdefault((new.run_id, new.path), {}), new.seq, new)
         return new
@@ -221,7 +237,7 @@ class _Events(EventLog):
 
     def append(self, event: Event) -> Event:
         log = self._runs.setdefault(event.run_id, {})
-        new = chained(event, len(log) + 1, log[len(log)].link if log else "")
+        new, _ = chained(event, len(log) + 1, log[len(log)].link if log else "")
         self._journal.put(log, new.seq, new)
         return new
 

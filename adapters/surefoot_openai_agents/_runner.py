@@ -1,0 +1,348 @@
+"""The runner: a front of the process's default one, which makes the invocations of guarded agents runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from agents import RunConfig
+from agents.models.interface import Model
+from agents.run import get_default_agent_runner, set_default_agent_runner
+from agents.run_state import RunState
+
+from surefoot import Guard, NotStorable, RunStatus, SurefootError, UsageError, VerificationFailed
+from surefoot_adapters import (
+    ActiveCall,
+    Do,
+    Frame,
+    Opened,
+    Program,
+    RunSpec,
+    StepSpec,
+    Tx,
+    Unit,
+    element,
+    here,
+    in_run,
+    load,
+    named_run,
+    nested_step,
+    passed,
+    rejected,
+    step,
+    thread_of,
+)
+from surefoot_openai_agents import _convert, _models, _repair
+from surefoot_openai_agents._agents import Binding, binding_of, guarded_guardrail, pending
+from surefoot_openai_agents._invocation import Invocation, held, invocation, unheld
+from surefoot_openai_agents._tools import Paused
+from surefoot_openai_agents._views import Kinds, view
+
+__all__ = ["install"]
+
+_log = logging.getLogger("surefoot.openai_agents")
+_warned: set[str] = set()
+_STATE: Final = "RunState"
+
+
+def install() -> None:
+    """Put the front before the default runner, whoever's it is, unless it is there already."""
+    set_default_agent_runner(view(get_default_agent_runner(), _RUNNERS))
+
+
+def _namespace(kind: type) -> dict[str, Any]:
+    bare: Any = kind
+
+    async def run(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
+        door = _Door.of(starting_agent, input, kwargs)
+        if door is None:
+            return await bare.run(self, starting_agent, input, **kwargs)
+        return await door.run(partial(bare.run, self))
+
+    def run_streamed(self: Any, starting_agent: Any, input: Any, **kwargs: Any) -> Any:
+        door = _Door.of(starting_agent, input, kwargs)
+        if door is None:
+            return bare.run_streamed(self, starting_agent, input, **kwargs)
+        return door.stream(partial(bare.run_streamed, self))
+
+    return {"run": run, "run_streamed": run_streamed}
+
+
+_RUNNERS: Final = Kinds(_namespace)
+
+
+@dataclass(eq=False)
+class _Door:
+    """Opens and closes the run of one invocation, or makes it a step of the run that it is nested in."""
+
+    binding: Binding
+    agent: Any
+    input: Any
+    kwargs: dict[str, Any]
+    outer: Invocation | None
+
+    @classmethod
+    def of(cls, agent: Any, given: Any, kwargs: dict[str, Any]) -> _Door | None:
+        """Return the door for a guarded agent, and for any agent that is run inside a guarded run."""
+        binding, outer = binding_of(agent), invocation.get()
+        if binding is None:
+            if outer is None or (here() is None and outer.place is not None):
+                return None
+            binding = Binding.of(outer.guard)
+        return cls(binding, binding.agent(agent), given, dict(kwargs), outer)
+
+    def __post_init__(self) -> None:
+        """Look at what is run, and prepare how."""
+        state = self.input if isinstance(self.input, RunState) else None
+        behind = list(state._model_responses) if state is not None else []  # noqa: SLF001 - owner: test_private_names
+        self._guard: Guard = self.binding.guard
+        self._state = state
+        self._streamed = False
+        self._own: _models.Provider | None = None
+        self._current = Invocation(self._guard, self.binding.known, behind, self.agent.name)
+        self._current.listed = isinstance(self.input, list)
+        if "session" in self.kwargs:
+            self.kwargs["session"] = _repair.session(self.kwargs["session"])
+        self.kwargs["run_config"] = self._configured(self.kwargs.get("run_config"))
+        self._result: Any = None
+
+    def _configured(self, given: Any) -> Any:
+        """Return the run's configuration with guarded models; a provider that the runner would make is ours to close."""
+        config = {} if given is None else given
+        values = config if isinstance(config, dict) else vars(config)
+        changes: dict[str, Any] = {}
+        provider = values.get("model_provider")
+        if provider is None:
+            provider = self._own = _models.Provider(RunConfig().model_provider)
+        if not isinstance(provider, _models.Provider):
+            provider = _models.Provider(provider)
+        changes["model_provider"] = provider
+        if isinstance(values.get("model"), Model):
+            changes["model"] = _models.guarded(values["model"])
+        if values.get("input_guardrails"):
+            changes["input_guardrails"] = [guarded_guardrail(guardrail) for guardrail in values["input_guardrails"]]
+        return RunConfig(**{**config, **changes}) if isinstance(config, dict) else replace(config, **changes)
+
+    # --- the faces
+
+    async def run(self, bare: Callable[..., Awaitable[Any]]) -> Any:
+        """Run to the end and return the result."""
+
+        async def once(given: Any) -> Any:
+            token = invocation.set(self._current)
+            try:
+                return await bare(self.agent, given, **self.kwargs)
+            finally:
+                invocation.reset(token)
+
+        try:
+            return await self._guard.adrive(self._whole(once))
+        except Exception as exc:
+            outward = self._outward(exc)
+            if outward is exc:
+                raise
+            raise outward from None
+        finally:
+            await self._closed()
+
+    def stream(self, bare: Callable[..., Any]) -> Any:
+        """Return the framework's stream at once; its run is opened beside it, before the model or a tool is asked."""
+        self._streamed = True
+        token = invocation.set(self._current)
+        try:
+            result = bare(self.agent, self.input, **self.kwargs)
+        finally:
+            invocation.reset(token)
+        streamed = [result]
+
+        async def once(_given: Any) -> Any:
+            if not streamed:
+                raise VerificationFailed(
+                    f"the stream of {self.agent.name} did not pass its verifier, and what was given out cannot be tried again"
+                )
+            task = streamed.pop().run_loop_task
+            await asyncio.wait({task})
+            task.result()
+            left = getattr(result, "_cancel_mode", "none") != "none"  # owner: test_private_names
+            if left or (result.max_turns is not None and result.current_turn > result.max_turns):
+                raise _Unfinished
+            return result
+
+        result.__class__ = _STREAMS.of(type(result))
+        result.surefoot_driver = asyncio.ensure_future(self._beside(once))
+        result.surefoot_driver.add_done_callback(lambda task: task.cancelled() or task.exception())  # the consumer may have left
+        return result
+
+    async def _beside(self, once: Callable[[Any], Awaitable[Any]]) -> None:
+        try:
+            await self._guard.adrive(self._whole(once))
+        except BaseException as exc:
+            self._current.refused(held(exc) if isinstance(exc, Exception) else exc)
+            raise
+        finally:
+            await self._closed()
+
+    async def _closed(self) -> None:
+        if self._own is not None:
+            await self._own.aclose()
+
+    def _outward(self, exc: Exception) -> BaseException:
+        """Return an error as the caller is to see it: a stop inside another run of ours goes on stopping."""
+        if self.outer is None:
+            return unheld(exc)
+        return held(exc) if isinstance(exc, SurefootError) else exc
+
+    # --- the program
+
+    def _whole(self, once: Callable[[Any], Awaitable[Any]]) -> Program[Any]:
+        place: Frame | ActiveCall | None = here()
+        if place is None and self.outer is not None:
+            place = yield Do(lambda: None, self.outer.frame)
+        if place is None:
+            yield from self._as_run(once)
+        else:
+            yield from self._as_step(place, once)
+        return self._result
+
+    def _as_run(self, once: Callable[[Any], Awaitable[Any]]) -> Program[None]:
+        def only_step(opened: Opened) -> Program[RunStatus]:
+            spec = StepSpec(opened.run, None, element(self.agent.name, 1), self.agent.name, self.input, None)
+            try:
+                yield from step(self._guard, spec, partial(self._attempt, once))
+            except Paused:
+                return RunStatus.SUSPENDED
+            return RunStatus.COMPLETED
+
+        yield from in_run(self._guard, self._spec(), only_step, ended=lambda status: status)
+
+    def _as_step(self, place: Frame | ActiveCall, once: Callable[[Any], Awaitable[Any]]) -> Program[None]:
+        """Be a step of the run around it; a call that runs an agent is a composite from now on."""
+        try:
+            yield from nested_step(
+                self._guard, place, self.agent.name, self.input, self._digest(), partial(self._attempt, once), memo=False
+            )
+        except Paused:
+            if (
+                isinstance(place, ActiveCall) and getattr(place.tool_object, "_agent_instance", None) is not None
+            ):  # owner: test_private_names
+                self.binding.paused.add(place.call.call_id)
+
+    def _attempt(self, once: Callable[[Any], Awaitable[Any]], frame: Frame) -> Do:
+        async def coro() -> Any:
+            if self._state is not None:
+                await self._guard.adrive(_passed_on(self._state, frame))
+            guardrails = [*self.agent.input_guardrails, *(self.kwargs["run_config"].input_guardrails or [])]
+            self._current.begin(frame, pending(guardrails) if self._state is None else [], streamed=self._streamed)
+            self._result = await once(_hinted(self.input, frame.hint))
+            if getattr(self._result, "interruptions", None):
+                raise Paused(self._result)
+            return self._result.final_output
+
+        return Do(lambda: None, coro)
+
+    # --- which run
+
+    def _spec(self) -> RunSpec:
+        named = named_run()
+        session = getattr(self.kwargs.get("session"), "session_id", None)
+        thread = thread_of(named, session)
+        if thread is None:
+            self._unnamed()
+        return RunSpec(
+            "openai-agents",
+            named.tenant,
+            thread,
+            "input" if self._state is None else "resume",
+            self.input if self._state is None else None,
+            self._digest(),
+            head=Do(lambda: None, partial(self._head, named.tenant, thread)),
+            stop=lambda error: error,
+            fork=None if self._state is None else _STATE,
+            joins=named.thread is None and session is None,
+        )
+
+    async def _head(self, tenant: str, thread: str | None) -> str | None:
+        """Return where the framework stands: a stored state is what an open run goes on from, and what an ended one forks from."""
+        if self._state is None or thread is None:
+            return None
+        return _STATE if await self._guard.atransact(Tx(partial(_is_open, thread=f"{tenant}/{thread}"), write=False)) else None
+
+    def _unnamed(self) -> None:
+        name = self.agent.name
+        if self._guard.strict:
+            raise UsageError(f"strict=True needs a name for the run: run {name} in 'with surefoot.run(name):', or give it a session")
+        if name not in _warned:
+            _warned.add(name)
+            _log.warning("%s runs without a name: killed, it cannot be resumed; run it in 'with surefoot.run(name):'", name)
+
+    def _digest(self) -> str:
+        given = None if self._state is not None else self.input
+        if isinstance(given, list):
+            given = [{key: value for key, value in _convert.as_data(item).items() if key != "id"} for item in given]
+        try:
+            return self._guard.codec.digest([self.agent.name, given])
+        except NotStorable:
+            return f"opaque-{uuid.uuid4().hex}"
+
+
+def _is_open(unit: Unit, thread: str) -> bool:
+    known = unit.records.get("threads", thread)
+    run = load(unit, known.value["run"]) if known is not None else None
+    return run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED}
+
+
+def _hinted(given: Any, hint: str) -> Any:
+    """Return the input with the verifier's hint as the newest words of the user."""
+    if not hint or isinstance(given, RunState):
+        return given
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
+    return [*items, {"role": "user", "content": hint}]
+
+
+def _passed_on(state: Any, frame: Frame) -> Program[None]:
+    """Note that a resumed state has its calls behind it, but for those that wait: they are asked for no more."""
+    waiting = {item.raw_item.call_id for item in state.get_interruptions() if hasattr(item.raw_item, "call_id")}
+
+    def work(unit: Unit) -> None:
+        rows = unit.calls.under(frame.run.scope, frame.path)
+        passed(unit, [row for row in rows if row.alias not in waiting], frame.entry, rejected(frame.parent))
+
+    yield Tx(work)
+
+
+# --- streams
+
+
+class _Unfinished(Exception):
+    """A stream ended without an answer and without an error: its consumer told it to, or its turns are used up."""
+
+
+def _stream_namespace(kind: type) -> dict[str, Any]:
+    bare: Any = kind
+
+    async def stream_events(self: Any) -> AsyncIterator[Any]:
+        driver = self.surefoot_driver
+        try:
+            async for event in bare.stream_events(self):
+                yield event
+        except Exception as exc:
+            await asyncio.wait({driver})
+            failed = None if driver.cancelled() else driver.exception()
+            outward = unheld(failed if isinstance(failed, SurefootError) else exc)
+            if outward is exc:
+                raise
+            raise outward from None
+        await asyncio.wait({driver})
+        with suppress(_Unfinished, asyncio.CancelledError):  # its consumer has ended it
+            driver.result()
+
+    return {"stream_events": stream_events}
+
+
+_STREAMS: Final = Kinds(_stream_namespace)

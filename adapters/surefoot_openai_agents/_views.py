@@ -1,0 +1,52 @@
+"""Views: an object of a subclass that shares the state of the object that it stands for."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from surefoot import AdapterUnavailable
+
+__all__ = ["Kinds", "view"]
+
+T = TypeVar("T")
+
+
+class Kinds:
+    """Subclasses made on demand, one for each class: they look like it and override what ``namespace`` returns for it."""
+
+    def __init__(self, namespace: Callable[[type], Mapping[str, Any]]) -> None:
+        self._namespace = namespace
+        self._made: dict[type, type] = {}
+
+    def of(self, kind: type[T]) -> type[T]:
+        """Return the subclass of ``kind``; of one that was made here, itself."""
+        if self.made(kind):
+            return kind
+        if kind not in self._made:
+            looks = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+            body = {**looks, "__annotations__": {"surefoot_kinds": ClassVar[Any]}, "surefoot_kinds": self, **self._namespace(kind)}
+            self._made[kind] = types.new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(body))
+        return self._made[kind]
+
+    def made(self, kind: type) -> bool:
+        """Return whether ``kind`` was made here."""
+        return getattr(kind, "surefoot_kinds", None) is self
+
+
+def view(target: T, kinds: Kinds) -> T:
+    """Return a view of ``target``: what either of them sets, both have.
+
+    Raises :class:`~surefoot.AdapterUnavailable` for an object that keeps its state elsewhere than in ``__dict__``.
+    """
+    kind = type(target)
+    if kinds.made(kind):
+        return target
+    made = object.__new__(kinds.of(kind))
+    try:
+        made.__dict__ = target.__dict__
+    except AttributeError:
+        msg = f"{kind.__qualname__} keeps its state in slots and cannot be guarded; give it a __dict__"
+        raise AdapterUnavailable(msg) from None
+    return made

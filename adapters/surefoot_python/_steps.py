@@ -1,0 +1,79 @@
+"""Wrapped functions: outside of any run a call is a run, inside of one it is a step of it."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from surefoot import Guard, UsageError
+from surefoot_adapters import Do, Opened, Program, RunSpec, StepSpec, element, here, in_run, named_run, nested_step, step, thread_of
+from surefoot_python import _convert, _intercept
+
+__all__ = ["guarded"]
+
+_log = logging.getLogger("surefoot.python")
+
+
+def guarded(target: Any, guard: Guard) -> Any:
+    """Return the function as a run or step of this guard."""
+    return _intercept.guarded(_Step, target, guard)
+
+
+class _Step(_intercept.Subject):
+    """A function whose calls are runs or steps."""
+
+    guard: Guard
+
+    def __init__(self, function: FunctionType, guard: Guard | None) -> None:
+        super().__init__(function, guard)
+        self._warned = False
+
+    def introduce(self, guard: Guard) -> None:
+        """Say nothing: a step's rule is found by its name."""
+
+    def asked(self, body: Do, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _intercept.Asked:
+        """Return the run or the step."""
+        given = self.arguments(args, kwargs)
+        if given is None:
+            return None
+        self.meet(self.guard)
+        place = here()
+        if place is None:
+            return self.guard, self._run(given, body)
+        return self.guard, nested_step(self.guard, place, self.name, given, self._digest(given, must=False), lambda _frame: body)
+
+    # --- a run
+
+    def _run(self, given: dict[str, Any], body: Do) -> Program[Any]:
+        """Open the run that this call belongs to, be its outermost step, and close it."""
+        named = named_run()
+        thread = thread_of(named)
+        digest = self._digest(given, must=thread is not None)
+        if thread is None:
+            self._unnamed()
+        known = digest or f"opaque-{uuid.uuid4().hex}"
+        spec = RunSpec("python", named.tenant, thread, "input", given, known, joins=named.thread is None)
+
+        def outermost(opened: Opened) -> Program[Any]:
+            return step(self.guard, StepSpec(opened.run, None, element(self.name, 1), self.name, given, digest), lambda _frame: body)
+
+        return in_run(self.guard, spec, outermost)
+
+    def _unnamed(self) -> None:
+        if self.guard.strict:
+            raise UsageError(f"strict=True needs a name for the run: call {self.name} in 'with surefoot.run(name):'")
+        if not self._warned:
+            self._warned = True
+            _log.warning("%s runs without a name: killed, it cannot be resumed; call it in 'with surefoot.run(name):'", self.name)
+
+    def _digest(self, given: Mapping[str, Any], *, must: bool) -> str | None:
+        """Return the digest of the input, or ``None`` where it has none and none is needed."""
+        try:
+            return self.guard.codec.digest([self.identity, _convert.data(self.guard.codec, self.name, given)])
+        except UsageError:
+            if must:
+                raise
+            return None

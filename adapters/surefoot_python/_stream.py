@@ -1,0 +1,201 @@
+"""Generators: items pass to the consumer as they come and are recorded; a recording is replayed as a generator."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+from surefoot import Guard, ResultUnavailable
+from surefoot_adapters import ActiveCall, Codec, Do, Frame, Op, Program, at, here
+
+__all__ = ["Items", "Live", "asynchronous", "only", "register", "stream"]
+
+
+class Items(list[Any]):
+    """What a generator yielded: a list, and how it ended."""
+
+    returned: Any = None
+    """What it returned after the last item."""
+    closed: bool = False
+    """Its consumer stopped before the end."""
+
+    def all(self) -> Iterator[Any]:
+        """Yield the recorded items. Raises :class:`~surefoot.ResultUnavailable` where more were asked for than recorded."""
+        yield from self
+        if self.closed:
+            raise ResultUnavailable(f"only {len(self)} items are recorded: the consumer stopped there, and now asks for more")
+
+
+def register(codec: Codec) -> None:
+    """Teach the codec recordings."""
+    codec.register("py.items", Items, lambda items: [list(items), items.returned, items.closed], _items)
+
+
+def _items(data: list[Any]) -> Items:
+    items = Items(data[0])
+    items.returned, items.closed = data[1:]
+    return items
+
+
+class Live:
+    """A generator whose body the engine has entered, and what it has yielded so far."""
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self.items = Items()
+        self.place = here()
+
+    def keep(self, item: Any) -> Any:
+        """Record an item as it is now, whatever its consumer makes of it; return it."""
+        try:
+            self.items.append(copy.deepcopy(item))
+        except Exception:  # noqa: BLE001 - what cannot be copied cannot be stored either, which is reported where it is
+            self.items.append(item)
+        return item
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Note that a run's own stream waits for its consumer: it gives way to a new invocation."""
+        run = self.place.run if isinstance(self.place, Frame) and self.place.parent is None else None
+        if run is not None:
+            run.paused = True
+        try:
+            yield
+        finally:
+            if run is not None:
+                run.paused = False
+
+
+class _Flow:
+    """A program on its way, one operation at a time."""
+
+    def __init__(self, program: Program[Items]) -> None:
+        self._program = program
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.live: Live | None = None
+        self.recorded = Items()
+
+    def op(self) -> Op | None:
+        """Return what the program asks for next, or ``None`` when it has ended."""
+        answer, error = self.answer, self.error
+        self.answer = self.error = None
+        try:
+            return self._program.send(answer) if error is None else self._program.throw(error)
+        except StopIteration as stop:
+            self.recorded = stop.value
+            return None
+
+    def left(self, exc: GeneratorExit) -> None:
+        """Note that the consumer stopped: that is how a tool's call ended; a step has not ended."""
+        if self.live is not None and isinstance(self.live.place, ActiveCall):
+            self.live.items.closed = True
+            self.answer = self.live.items
+        else:
+            self.error = exc
+
+
+def only(op: Op) -> Program[Any]:
+    """Return a program that asks for this alone."""
+    return (yield op)
+
+
+def stream(guard: Guard, program: Program[Items]) -> Generator[Any, Any, Any]:
+    """Run a program whose body is a generator, and yield the items."""
+    flow = _Flow(program)
+    while (op := flow.op()) is not None:
+        try:
+            flow.answer = guard.drive(only(op))
+            if isinstance(flow.answer, Live):
+                flow.live = flow.answer
+                flow.answer = yield from _passed(flow.live)
+        except GeneratorExit as exc:
+            flow.left(exc)
+        except BaseException as exc:  # noqa: BLE001 - everything goes back into the program, which decides
+            flow.error = exc
+    if flow.live is None:
+        yield from flow.recorded.all()
+    return flow.recorded.returned
+
+
+def _passed(live: Live) -> Generator[Any, Any, Items]:
+    """Yield the items of a body as they come; what the consumer sends or throws reaches it."""
+    resume = partial(live.generator.send, None)
+    while True:
+        try:
+            with at(live.place):
+                item = resume()
+        except StopIteration as stop:
+            live.items.returned = stop.value
+            return live.items
+        try:
+            with live.waiting():
+                sent = yield live.keep(item)
+        except GeneratorExit:
+            with at(live.place):
+                live.generator.close()
+            raise
+        except BaseException as exc:  # noqa: BLE001 - the body decides, as it would unguarded
+            resume = partial(live.generator.throw, exc)
+        else:
+            resume = partial(live.generator.send, sent)
+
+
+def asynchronous(  # noqa: C901 - the loop of `stream` and `_passed` in one
+    ask: Callable[..., tuple[Guard | None, Program[Any]]],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an asynchronous generator function that runs what ``ask`` returns for a call, and yields the items.
+
+    Without a guard nothing is recorded. The loop stands in the function itself: ``yield from`` does not exist here.
+    """
+
+    async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: C901 - as above
+        guard, program = ask(*args, **kwargs)
+        flow = _Flow(program)
+        while (op := flow.op()) is not None:
+            try:
+                flow.answer = await guard.adrive(only(op)) if guard is not None else _plain(op)
+                if isinstance(flow.answer, Live):
+                    flow.live = live = flow.answer
+                    resume = partial(live.generator.asend, None)
+                    while (item := await _anext(live, resume)) is not _END:
+                        try:
+                            with live.waiting():
+                                sent = yield live.keep(item) if guard is not None else item
+                        except GeneratorExit:
+                            with at(live.place):
+                                await live.generator.aclose()
+                            raise
+                        except BaseException as exc:  # noqa: BLE001 - the body decides, as it would unguarded
+                            resume = partial(live.generator.athrow, exc)
+                        else:
+                            resume = partial(live.generator.asend, sent)
+                    flow.answer = live.items
+            except GeneratorExit as exc:
+                flow.left(exc)
+            except BaseException as exc:  # noqa: BLE001 - everything goes back into the program; cancellation too must reach it
+                flow.error = exc
+        if flow.live is None:
+            for item in flow.recorded.all():
+                yield item
+
+    return generator
+
+
+_END: Final = object()
+
+
+def _plain(op: Op) -> Any:
+    assert isinstance(op, Do)  # noqa: S101 - without a guard there is nothing else to ask for
+    return op.plain()
+
+
+async def _anext(live: Live, resume: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        with at(live.place):
+            return await resume()
+    except StopAsyncIteration:
+        return _END

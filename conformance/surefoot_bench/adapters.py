@@ -1,0 +1,153 @@
+"""Agents of two frameworks, beside the same agents wrapped, over the store without I/O."""
+
+# pyright: reportMissingImports=false
+# crewai conflicts with other frameworks and lives in an environment of its own.
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import surefoot
+from surefoot_bench.plan import Plan, Side, interleaved
+from surefoot_bench.results import Result, Skip, Target, extra
+
+__all__ = ["adapters"]
+
+_TURNS: Final = 30
+"""Turns a run: each asks for one call."""
+_PART: Final = 2
+"""One turn for so many calls of a round."""
+_TARGET: Final = Target("ratio", "<", 0.15)
+
+
+def adapters(plan: Plan) -> Iterator[Result]:
+    """Measure what wrapping adds to a turn, with one call of a tool in it, over the memory store, in processor time.
+
+    Raises :class:`Skip` where neither framework is installed.
+    """
+    found = [make for name, make in (("agents", _openai_agents), ("crewai", _crewai)) if importlib.util.find_spec(name) is not None]
+    if not found:
+        raise Skip("neither openai-agents nor crewai is installed; pip install 'surefoot[openai-agents]' or 'surefoot[crewai]'")
+    for make in found:
+        with _quiet(), surefoot.Guard("memory://") as guard, asyncio.Runner() as runner:
+            name, sides = make(guard, runner)
+            number = max(_TURNS, plan.calls // _PART)
+            figures = interleaved(plan, {side: (run, number) for side, run in sides.items()})
+        yield extra(f"adapters/{name}, added", figures["wrapped"], "the same, bare; a turn with one call", figures["bare"], _TARGET)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the guard has to say of a scripted agent out of the figures."""
+    logger = logging.getLogger("surefoot")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _side(run: Callable[[str], None]) -> Side:
+    """Return a side whose operation is one turn; every run has a name of its own."""
+    names = itertools.count(1)
+
+    def turns(number: int) -> float:
+        runs = max(1, number // _TURNS)
+        begun = time.process_time()
+        for _ in range(runs):
+            with surefoot.run(f"run {next(names)}"):
+                run("Charge every order.")
+        return (time.process_time() - begun) / (runs * _TURNS)
+
+    return turns
+
+
+def _openai_agents(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from agents import Agent, Model, ModelResponse, RunConfig, Runner, Usage, function_tool
+    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
+
+    class Scripted(Model):
+        """Asks for one call a turn, then is done."""
+
+        async def get_response(self, system_instructions: Any, input: Any, *_args: Any, **_kwargs: Any) -> ModelResponse:  # noqa: A002, ARG002 - their names
+            """Return the next request."""
+            given = 0 if isinstance(input, str) else sum(item.get("type") == "function_call_output" for item in input)
+            if given == _TURNS:
+                text = ResponseOutputText(type="output_text", text="done", annotations=[])
+                output: Any = ResponseOutputMessage(id="m", type="message", role="assistant", status="completed", content=[text])
+            else:
+                asked = json.dumps({"order": f"order-{given:04}", "cents": 1999})
+                output = ResponseFunctionToolCall(type="function_call", name="charge", arguments=asked, call_id=f"call_{given}")
+            return ModelResponse(output=[output], usage=Usage(requests=1), response_id=None)
+
+        def stream_response(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Do not stream."""
+            raise NotImplementedError
+
+    @function_tool
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    bare: Agent[Any] = Agent(name="cashier", instructions="Charge what is asked for.", model=Scripted(), tools=[charge])
+    config = RunConfig(tracing_disabled=True)
+
+    def side(agent: Agent[Any]) -> Side:
+        return _side(lambda words: runner.run(_done(Runner.run(agent, words, max_turns=_TURNS + 2, run_config=config))))
+
+    return "openai-agents", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}
+
+
+async def _done(result: Any) -> None:
+    await result
+
+
+def _crewai(guard: surefoot.Guard, _runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
+    os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="surefoot-bench-")
+    from crewai import Agent, BaseLLM, Crew, Task
+    from crewai.tools import tool
+
+    class Scripted(BaseLLM):  # type: ignore[misc] # CrewAI is not there for the type checker
+        """Asks for one call a turn, then is done."""
+
+        def call(self, messages: Any, *_args: Any, **_kwargs: Any) -> Any:
+            """Return the next request."""
+            given = sum(message["role"] == "tool" for message in messages)
+            if given == _TURNS:
+                return "done"
+            asked = json.dumps({"order": f"order-{given:04}", "cents": 1999})
+            return [{"id": f"call_{given}", "type": "function", "function": {"name": "charge", "arguments": asked}}]
+
+        def supports_function_calling(self) -> bool:
+            """Call tools natively."""
+            return True
+
+        def get_context_window_size(self) -> int:
+            """Return a size that nothing here reaches."""
+            return 1_000_000
+
+    def side(*, wrapped: bool) -> Side:
+        def charge(order: str, cents: int) -> str:
+            """Charge an order."""
+            return f"charged {cents} for {order}"
+
+        made_tool = tool("charge")(charge)
+        made_tool.cache_function = lambda *_: False
+        clerk = Agent(role="clerk", goal="serve", backstory="b", llm=Scripted(model="script"), tools=[made_tool], max_iter=_TURNS + 5)
+        crew = Crew(agents=[clerk], tasks=[Task(description="Charge.", expected_output="done", agent=clerk)])
+        made = surefoot.wrap(crew, guard=guard) if wrapped else crew
+        return _side(lambda _words: made.kickoff())
+
+    return "crewai", {"bare": side(wrapped=False), "wrapped": side(wrapped=True)}

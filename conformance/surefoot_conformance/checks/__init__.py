@@ -1,0 +1,5 @@
+"""The checks, by what they look at. Importing this package fills the table."""
+
+from surefoot_conformance.checks import concurrent, crash, failures, position, replays, requests, store, store_shared, transparent, verifier
+
+__all__ = ["concurrent", "crash", "failures", "position", "replays", "requests", "store", "store_shared", "transparent", "verifier"]

@@ -1,0 +1,23 @@
+"""The harnesses of what comes with surefoot, by the name that ``surefoot certify`` takes."""
+
+from typing import Final
+
+__all__ = ["KNOWN"]
+
+_VERIFIERS: Final = "surefoot_conformance.harnesses.verifiers"
+KNOWN: Final = {
+    "claims": f"{_VERIFIERS}:ClaimsHarness",
+    "crewai": "surefoot_conformance.harnesses.crewai:CrewAIHarness",
+    "function": "surefoot_conformance.judges:FunctionHarness",
+    "langgraph": "surefoot_conformance.harnesses.langgraph:LangGraphHarness",
+    "llm": f"{_VERIFIERS}:LlmHarness",
+    "memory": "surefoot_conformance.keepers:MemoryHarness",
+    "openai-agents": "surefoot_conformance.harnesses.openai_agents:OpenAIAgentsHarness",
+    "postgres": "surefoot_conformance.harnesses.postgres:PostgresHarness",
+    "python": "surefoot_conformance.harnesses.python:PythonHarness",
+    "quorum": f"{_VERIFIERS}:QuorumHarness",
+    "rules": f"{_VERIFIERS}:RulesHarness",
+    "schema": f"{_VERIFIERS}:SchemaHarness",
+    "sqlite": "surefoot_conformance.keepers:SqliteHarness",
+    "tiered": f"{_VERIFIERS}:TieredHarness",
+}

@@ -1,0 +1,71 @@
+"""What adapters are made of: everything of the engine that the author of one needs, and what adapters share.
+
+An adapter turns what its framework does into three things: a **run** (an invocation of a wrapped object, :func:`in_run`), a
+**step** (a part of it that is committed as one, :func:`step`) and a **call** (a tool at its body, :func:`call`). Each is a
+*program*, a generator that :meth:`Guard.drive` runs from ordinary code and :meth:`Guard.adrive` from a coroutine; user code
+stands in it as :class:`Do`. Names of :mod:`surefoot.engine` that are not here may change in any release.
+"""
+
+from surefoot._api import RunName, declared_rule, named_run
+from surefoot.codec import Codec
+from surefoot.engine.claims import RERUNS, Position, Request
+from surefoot.engine.deadline import Overdue
+from surefoot.engine.frames import ActiveCall, Frame, LiveRun, at, here, innermost, inside, join
+from surefoot.engine.key import element, quote, top
+from surefoot.engine.matching import passed
+from surefoot.engine.program import Do, Op, Pause, Program, Tx
+from surefoot.engine.run import Opened, RunSpec, load
+from surefoot.engine.step import StepSpec, rejected
+from surefoot.engine.unit import Unit
+from surefoot_adapters.framework import CANARY, Framework
+from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
+from surefoot_adapters.runs import in_run, outside_of_runs, thread_of
+from surefoot_journal.governed import call, close_run, open_run, step
+
+__all__ = [
+    "CANARY",
+    "RERUNS",
+    "ActiveCall",
+    "Codec",
+    "Do",
+    "Frame",
+    "Framework",
+    "LiveRun",
+    "Op",
+    "Opened",
+    "Overdue",
+    "Pause",
+    "Position",
+    "Program",
+    "Request",
+    "RunName",
+    "RunSpec",
+    "StepSpec",
+    "Tx",
+    "Unit",
+    "at",
+    "call",
+    "close_run",
+    "composite",
+    "declared_rule",
+    "element",
+    "frame_at",
+    "here",
+    "in_run",
+    "innermost",
+    "inside",
+    "is_guarded",
+    "join",
+    "load",
+    "named_run",
+    "nested_step",
+    "open_run",
+    "outside_of_runs",
+    "passed",
+    "quote",
+    "rejected",
+    "step",
+    "thread_of",
+    "top",
+    "warn",
+]

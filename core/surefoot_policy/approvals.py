@@ -1,0 +1,267 @@
+"""Approvals: what a person decides about one call, bound to what runs, used once, and looked at immediately before the body."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from surefoot import ApprovalMismatch, ApprovalPending, Deny, NotFound
+
+if TYPE_CHECKING:
+    from surefoot.engine.claims import Claim
+    from surefoot.engine.unit import Unit
+
+__all__ = ["APPROVALS", "Approval", "State", "Terms", "ask", "current", "find", "on_behalf_of", "read", "use", "write"]
+
+State = Literal["pending", "approved", "denied", "expired", "used", "void"]
+APPROVALS: Final = "approvals"
+_SLOTS: Final = "approvals.slots"
+_AGENT: Final = "agent"
+_requester: ContextVar[str | None] = ContextVar("surefoot_policy_requester", default=None)
+
+
+@contextmanager
+def on_behalf_of(name: str) -> Iterator[None]:
+    """Say who asks for what the runs in this block do. That person cannot approve it (I15).
+
+    Default: ``SUREFOOT_REQUESTER``, else ``agent``.
+    """
+    token = _requester.set(name)
+    try:
+        yield
+    finally:
+        _requester.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms a policy asks."""
+
+    policy: str
+    """Version of the policy."""
+    entry: str
+    reason: str
+    expires: float
+    """Seconds from now."""
+    approvers: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One request to a person, and what was decided. Times are POSIX seconds."""
+
+    id: str
+    """Made of the call's id, never of a position."""
+    state: State
+    call_id: str
+    tool: str
+    fingerprint: str
+    """Digest of the tool's definition that the request was made with."""
+    args_digest: str
+    """Keyed digest of the final arguments, as in the ledger."""
+    arguments: Any
+    """The arguments as data, redacted; for people."""
+    effect: str
+    run_id: str
+    tenant: str
+    thread: str | None
+    step: str
+    policy: str
+    """Version of the policy that asks."""
+    entry: str
+    reason: str
+    requested_by: str
+    requested_at: float
+    expires_at: float
+    """It must be decided, and its call must start, before that."""
+    approvers: Sequence[str] = ()
+    decided_by: str | None = None
+    decided_at: float | None = None
+    comment: str = ""
+    instead: Any = None
+    """Arguments that a person put in the place of these."""
+    version: int = field(default=0, compare=False)
+    """Of the stored row."""
+
+    def card(self) -> dict[str, Any]:
+        """Return what a person should see."""
+        return {name: getattr(self, name) for name in _CARD}
+
+
+_CARD: Final = [
+    "id",
+    "tool",
+    "arguments",
+    "args_digest",
+    "fingerprint",
+    "effect",
+    "run_id",
+    "thread",
+    "tenant",
+    "step",
+    "policy",
+    "entry",
+    "reason",
+    "requested_by",
+    "requested_at",
+    "expires_at",
+    "approvers",
+]
+
+
+# --- in the transaction of a claim
+
+
+def ask(unit: Unit, claim: Claim, terms: Terms) -> Approval | Deny:
+    """Return the approval that this very call may use, or the refusal: nobody decided yet, or not this, or no."""
+    asked = current(unit, claim)
+    if asked is None:
+        known = _at_slot(unit, claim)
+        if known is not None and known.state == "approved":
+            return _mismatch(claim, "its arguments", known.args_digest, claim.digest)
+        return _pending(claim, _request(unit, claim, terms, 1))
+    if asked.state in {"pending", "approved"}:
+        return _open(unit, claim, terms, asked)
+    if asked.state == "denied":
+        return _denied(asked)
+    if asked.state == "used":  # by this very call, which is known not to have happened
+        return asked
+    return _again(unit, claim, terms, asked)
+
+
+def _open(unit: Unit, claim: Claim, terms: Terms, asked: Approval) -> Approval | Deny:
+    """Decide by a request that is pending or approved: it may have expired, or be about something that has changed."""
+    if unit.now > asked.expires_at:
+        write(unit, replace(asked, state="expired"), "approval.expired")
+        return _expired(asked)
+    bound = {"the tool's definition": (asked.fingerprint, claim.guard.fingerprint(claim.tool)), "the policy": (asked.policy, terms.policy)}
+    for what, (then, now) in bound.items():
+        if then != now:
+            write(unit, replace(asked, state="void", comment=f"{what} changed"), "approval.void")
+            return _mismatch(claim, what, then, now) if asked.state == "approved" else _again(unit, claim, terms, asked)
+    return asked if asked.state == "approved" else _pending(claim, asked)
+
+
+def _again(unit: Unit, claim: Claim, terms: Terms, asked: Approval) -> Deny:
+    """Ask once more: who asked before knows that nothing came of it."""
+    return _pending(claim, _request(unit, claim, terms, int(asked.id.rpartition(".")[2]) + 1))
+
+
+def use(unit: Unit, approval: Approval) -> None:
+    """Use an approval up. Raises :class:`~surefoot.LeaseLost` when somebody else has: nothing of the transaction happens then."""
+    if approval.state == "approved":
+        write(unit, replace(approval, state="used"), "approval.used")
+
+
+def _slot(claim: Claim) -> str:
+    """Return the place of the request: two requests at one place, of which one was approved, must be the same."""
+    asked = claim.request.position
+    where = f"{asked.digest}.{asked.rank}" if asked is not None else ""
+    return f"{claim.scope}/{claim.frame.path}/{claim.tool}/{where}"
+
+
+def _at_slot(unit: Unit, claim: Claim) -> Approval | None:
+    record = unit.records.get(_SLOTS, _slot(claim))
+    return read(unit, record.value) if record is not None else None
+
+
+def current(unit: Unit, claim: Claim) -> Approval | None:
+    """Return the newest request to a person about a call."""
+    call_id, number, found = claim.record(unit.now).call_id, 1, None
+    while (newer := read(unit, _id(call_id, number))) is not None:
+        found, number = newer, number + 1
+    return found
+
+
+def _id(call_id: str, number: int) -> str:
+    return f"appr_{call_id.removeprefix('call_')[:20]}.{number}"
+
+
+def _request(unit: Unit, claim: Claim, terms: Terms, number: int) -> Approval:
+    run = claim.frame.run.record
+    row = claim.record(unit.now)
+    requester = _requester.get() or os.environ.get("SUREFOOT_REQUESTER") or _AGENT
+    approval = Approval(
+        id=_id(row.call_id, number),
+        state="pending",
+        call_id=row.call_id,
+        tool=claim.tool,
+        fingerprint=claim.guard.fingerprint(claim.tool),
+        args_digest=claim.digest,
+        arguments=json.loads(claim.arguments) if claim.arguments else None,
+        effect=str(claim.effect),
+        run_id=run.run_id,
+        tenant=run.tenant,
+        thread=run.thread,
+        step=claim.frame.path,
+        policy=terms.policy,
+        entry=terms.entry,
+        reason=unit.clean(terms.reason),
+        requested_by=unit.clean(requester),
+        requested_at=unit.now,
+        expires_at=unit.now + terms.expires,
+        approvers=tuple(terms.approvers),
+    )
+    unit.records.put(_SLOTS, _slot(claim), approval.id)
+    return write(unit, approval, "approval.requested")
+
+
+def _pending(claim: Claim, approval: Approval) -> Deny:
+    message = (
+        f"{claim.tool} waits for a person: {approval.reason}. Decide with 'surefoot approvals approve {approval.id}' or 'deny', "
+        "then resume the run"
+    )
+    error = ApprovalPending(message, call_id=approval.call_id, run_id=approval.run_id)
+    error.cards = {approval.id: approval.card()}
+    return Deny(f"it waits for approval {approval.id}", error.code, error, stop=True)
+
+
+def _mismatch(claim: Claim, what: str, then: str, now: str) -> Deny:
+    reason = f"approval_mismatch: {what} changed since a person approved it (approved {then[:12]}, now {now[:12]})"
+    return Deny(reason, error=ApprovalMismatch(f"{claim.tool} was not executed: {reason}."))
+
+
+def _expired(approval: Approval) -> Deny:
+    reason = f"expired: nobody decided about {approval.id} in time, and nobody rejected it; ask for it again if it is still wanted"
+    return Deny(reason)
+
+
+def _denied(approval: Approval) -> Deny:
+    why = f": {approval.comment}" if approval.comment else ""
+    if approval.instead is not None:
+        return Deny(f"{approval.decided_by} put other arguments in the place of these{why}; ask for {json.dumps(approval.instead)} instead")
+    return Deny(f"{approval.decided_by} denied it{why}; do not ask for it again unless something has changed")
+
+
+# --- rows
+
+
+def read(unit: Unit, approval_id: str) -> Approval | None:
+    """Return a stored approval."""
+    record = unit.records.get(APPROVALS, approval_id)
+    return Approval(**record.value, version=record.version) if record is not None else None
+
+
+def find(unit: Unit, approval_id: str) -> Approval:
+    """Return a stored approval. Raises :class:`~surefoot.NotFound`."""
+    if (approval := read(unit, approval_id)) is None:
+        raise NotFound(f"there is no approval {approval_id}; 'surefoot approvals list --all' shows what there is")
+    return approval
+
+
+def write(unit: Unit, approval: Approval, event: str) -> Approval:
+    """Write an approval, compare-and-set on the row it was read from, and note what happened to it."""
+    value = {name: getattr(approval, name) for name in _FIELDS}
+    record = unit.records.put(APPROVALS, approval.id, value, version=approval.version)
+    told = {"tool": approval.tool, "approval": approval.id, "args_digest": approval.args_digest, "policy": approval.policy}
+    told |= {"by": approval.decided_by or approval.requested_by, "comment": approval.comment}
+    unit.emit(approval.run_id, event, step=approval.step, call_id=approval.call_id, **told)
+    return replace(approval, version=record.version)
+
+
+_FIELDS: Final = tuple(name for name in Approval.__dataclass_fields__ if name != "version")

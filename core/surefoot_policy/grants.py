@@ -1,0 +1,102 @@
+"""Grants: a person's yes in advance, for calls of a pattern, a run and a time; counted and revocable (AS-83)."""
+
+from __future__ import annotations
+
+import fnmatch
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from surefoot_policy.expressions import language
+from surefoot_policy.rules import NAMES
+
+if TYPE_CHECKING:
+    from surefoot.engine.claims import Claim
+    from surefoot.engine.unit import Unit
+    from surefoot_policy.rules import Question
+
+__all__ = ["Grant", "check", "covering", "listed", "new", "use", "write"]
+
+_GRANTS: Final = "approvals.grants"
+_LANGUAGE: Final = "cel"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Calls that a person has allowed beforehand. A deny of the policy still wins."""
+
+    id: str
+    tenant: str
+    tool: str
+    """Name or pattern."""
+    run_id: str
+    """The only run that may use it; empty: any run of the tenant."""
+    when: str
+    """Condition (CEL) over the call; empty: any arguments."""
+    args_digest: str
+    """The only arguments; empty: as ``when`` says."""
+    uses: int | None
+    """How often it may be used; ``None``: until it expires."""
+    expires_at: float
+    granted_by: str
+    granted_at: float
+    used: int = 0
+    revoked_by: str | None = None
+    version: int = field(default=0, compare=False)
+    """Of the stored row."""
+
+    def open(self, now: float) -> bool:
+        """Return whether it may still be used."""
+        return self.revoked_by is None and now <= self.expires_at and (self.uses is None or self.used < self.uses)
+
+
+_FIELDS: Final = tuple(name for name in Grant.__dataclass_fields__ if name != "version")
+
+
+def new(tenant: str) -> str:
+    """Return the id of a new grant; it begins with its tenant, so that one tenant's are found together."""
+    return f"{tenant}/grant_{secrets.token_hex(8)}"
+
+
+def check(when: str) -> None:
+    """Raise :class:`ValueError` for a condition that is none."""
+    if when:
+        language(_LANGUAGE).compile(when, NAMES)
+
+
+def listed(unit: Unit, tenant: str | None = None) -> list[Grant]:
+    """Return the grants of a tenant, or all."""
+    rows = unit.records.list(_GRANTS, prefix=f"{tenant}/" if tenant is not None else "")
+    return [Grant(**row.value, version=row.version) for row in rows]
+
+
+def write(unit: Unit, grant: Grant, event: str, by: str) -> Grant:
+    """Write a grant, compare-and-set, and note what happened to it."""
+    value = {name: getattr(grant, name) for name in _FIELDS}
+    record = unit.records.put(_GRANTS, grant.id, value, version=grant.version)
+    unit.emit(grant.run_id or f"tenant/{grant.tenant}", event, grant=grant.id, tool=grant.tool, used=grant.used, by=by)
+    return replace(grant, version=record.version)
+
+
+def covering(unit: Unit, claim: Claim, question: Question) -> Grant | None:
+    """Return a grant that allows this call, or ``None``."""
+    for grant in listed(unit, question.tenant):
+        bound = grant.run_id in {"", question.run} and grant.args_digest in {"", claim.digest}
+        if bound and grant.open(unit.now) and fnmatch.fnmatchcase(claim.tool, grant.tool) and _holds(grant.when, question):
+            return grant
+    return None
+
+
+def _holds(when: str, question: Question) -> bool:
+    if not when:
+        return True
+    expressions = language(_LANGUAGE)
+    try:
+        return expressions.compile(when, NAMES)(expressions.values(question.values()))
+    except Exception:  # noqa: BLE001 - a condition that cannot be evaluated does not hold; a person is asked
+        return False
+
+
+def use(unit: Unit, grant: Grant) -> None:
+    """Count a use. Raises :class:`~surefoot.LeaseLost` where it changed meanwhile: nothing of the transaction happens then."""
+    write(unit, replace(grant, used=grant.used + 1), "grant.used", by=grant.granted_by)

@@ -1,0 +1,111 @@
+"""Reading a policy file: every mistake is one sentence that says where it is."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from surefoot import UsageError
+
+if TYPE_CHECKING:
+    from surefoot_policy.model import PolicyFile
+
+__all__ = ["find", "parse", "read"]
+
+_Lines: TypeAlias = dict[tuple[str | int, ...], int]
+
+
+def find(folder: Path) -> Path | None:
+    """Return the policy file of a folder: ``surefoot.yaml``, else a ``pyproject.toml`` that has ``[tool.surefoot]``."""
+    if (path := folder / "surefoot.yaml").exists():
+        return path
+    project = folder / "pyproject.toml"
+    has_table = project.exists() and "surefoot" in tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+    return project if has_table else None
+
+
+def read(path: Path) -> PolicyFile:
+    """Return the policy of a file. Raises :class:`~surefoot.UsageError`, which names file, line and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"the policy {path} cannot be read ({exc}); 'surefoot policy check' says what it finds") from exc
+    data, lines = _data(path, text)
+    return parse(data, str(path), lines)
+
+
+def parse(data: Any, where: str, lines: _Lines | None = None) -> PolicyFile:
+    """Return the policy that plain data says. Raises :class:`~surefoot.UsageError` for the first thing that is wrong."""
+    import pydantic
+
+    from surefoot_policy.model import PolicyFile
+
+    try:
+        return PolicyFile.model_validate(data)
+    except pydantic.ValidationError as exc:
+        error = exc.errors(include_url=False, include_context=False)[0]
+        place = tuple(part for part in error["loc"] if part not in {"str", "list[str]"})
+        message = "unknown key" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}{_line(lines or {}, place)}: {_path(place)}: {message}") from None
+
+
+def _line(lines: _Lines, place: tuple[Any, ...]) -> str:
+    """Return ``:12`` for the line of a place, or of the nearest one around it."""
+    while place and place not in lines:
+        place = place[:-1]
+    return f":{lines[place]}" if place in lines else ""
+
+
+def _path(place: tuple[Any, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".") or "the policy"
+
+
+def _data(path: Path, text: str) -> tuple[Any, _Lines]:
+    try:
+        match path.suffix:
+            case ".toml":
+                found = tomllib.loads(text)
+                return (found.get("tool", {}).get("surefoot", {}) if path.name == "pyproject.toml" else found), {}
+            case ".json":
+                return json.loads(text), {}
+    except ValueError as exc:
+        raise UsageError(f"{path}: not {path.suffix[1:].upper()}: {exc}") from exc
+    return _yaml(path, text)
+
+
+def _yaml(path: Path, text: str) -> tuple[Any, _Lines]:
+    try:
+        import yaml
+    except ImportError as exc:
+        raise UsageError(f"{path} is YAML: pip install 'surefoot[policy]', or write the policy as TOML") from exc
+    lines: _Lines = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            _note_lines(path, node, (), lines)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        place = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{place}: not YAML: {getattr(exc, 'problem', exc)}") from exc
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{path}: a policy is a mapping of keys like tools: and budgets:, and this is none")
+    return data, lines
+
+
+def _note_lines(path: Path, node: Any, place: tuple[str | int, ...], lines: _Lines) -> None:
+    """Note the line of every key below a node of YAML. Raises :class:`~surefoot.UsageError` for a key that is there twice."""
+    lines.setdefault(place, node.start_mark.line + 1)
+    if node.id == "sequence":
+        for index, item in enumerate(node.value):
+            _note_lines(path, item, (*place, index), lines)
+    elif node.id == "mapping":
+        for key, value in node.value:
+            inner = (*place, str(key.value))
+            if inner in lines:
+                raise UsageError(f"{path}:{key.start_mark.line + 1}: {_path(inner)}: the key is there twice")
+            lines[inner] = key.start_mark.line + 1
+            _note_lines(path, value, inner, lines)

@@ -1,0 +1,176 @@
+"""A policy file at work: what it declares, what it decides, what it reserves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from surefoot import Admission, Allow, CallRecord, Decision, Deny, Gate, Policy, ToolRule, UsageError
+from surefoot.engine.claims import Claim
+from surefoot.engine.unit import Unit
+from surefoot_policy import approvals, grants
+from surefoot_policy.approvals import Approval, Terms
+from surefoot_policy.budgets import Budgets, Limited, is_new, stopping, used
+from surefoot_policy.expressions import Condition, Expressions, language
+from surefoot_policy.grants import Grant
+from surefoot_policy.load import read
+from surefoot_policy.rules import NAMES, Judgement, Question, Rules, tightened
+
+if TYPE_CHECKING:
+    from surefoot_policy.model import Guardrail, PolicyFile
+
+__all__ = ["FilePolicy"]
+
+_METRICS: Final = {"tokens_used": "tokens", "cost_usd": "cost_usd", "calls": "calls", "seconds": "seconds"}
+"""What a guardrail calls it → what the budgets do."""
+_LIMITS: Final = ("calls", "tokens", "cost_usd", "seconds", "depth", "iterations")
+
+
+class FilePolicy(Policy):
+    """The policy of a file. It fills in what the code leaves open and tightens the rest; it loosens nothing."""
+
+    def __init__(self, file: PolicyFile, where: str) -> None:
+        """Compile a file. Raises :class:`~surefoot.UsageError` for an entry that cannot be, and says which."""
+        self.file = file
+        text = file.model_dump_json()
+        self.version = f"{file.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self._language: Expressions | None = None
+        self._where = where
+        self.rules = Rules(file, where, self._expressions)
+        self.rules.check_names()
+        guardrails = [self._guardrail(index, guardrail) for index, guardrail in enumerate(file.guardrails)]
+        self._admission = _FileAdmission(self, guardrails)
+
+    @classmethod
+    def read(cls, path: str | Path) -> FilePolicy:
+        """Return the policy of a file. Raises :class:`~surefoot.UsageError`, which names file, line and key."""
+        return cls(read(Path(path)), str(path))
+
+    def _expressions(self) -> Expressions:
+        if self._language is None:
+            self._language = language(self.file.expressions)
+        return self._language
+
+    def _guardrail(self, index: int, guardrail: Guardrail) -> _Guarded:
+        place = f"guardrails[{index}]"
+        try:
+            condition = self._expressions().compile(guardrail.when, [*NAMES, *_METRICS])
+        except ValueError as exc:
+            raise UsageError(f"{self._where}: {place}: {str(exc).splitlines()[0]}") from exc
+        return _Guarded(guardrail, place, condition)
+
+    def expressions(self) -> Expressions:
+        """Return the language of the file's conditions."""
+        return self._expressions()
+
+    def gates(self) -> Sequence[Gate]:
+        """Return none: everything is decided in the transaction that writes the intent."""
+        return ()
+
+    def admissions(self) -> Sequence[Admission]:
+        """Return what has the last word about a call."""
+        return [self._admission]
+
+    def rule(self, tool: str, declared: ToolRule) -> ToolRule:
+        """Return what the code declares, filled in and tightened by the file."""
+        return tightened(declared, self.rules.declared(tool))
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    guardrail: Guardrail
+    place: str
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What an admitted call uses."""
+
+    judgement: Judgement
+    approval: Approval | Grant | None
+
+
+class _FileAdmission(Admission):
+    """Decides by the file, in the order: rules, guardrails, budgets, approval."""
+
+    def __init__(self, policy: FilePolicy, guardrails: Sequence[_Guarded]) -> None:
+        file = policy.file
+        self._policy = policy
+        self._guardrails = guardrails
+        self._budgets = Budgets(_limits(file), counting={g.guardrail.scope for g in guardrails})
+        self._agreed: WeakKeyDictionary[Claim, _Agreed] = WeakKeyDictionary()
+        decides = file.default != "allow" or any(e.decision not in {None, "allow"} or e.arguments is not None for e in file.tools)
+        self.reads = decides or bool(file.budgets or file.guardrails)
+
+    def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
+        """Return the decision about a call, and keep what it would use."""
+        run = claim.frame.run.record
+        question = Question(claim.tool, claim.effect.value, claim.request.arguments, run.tenant, run.thread, run.run_id, claim.frame.path)
+        judgement = self._policy.rules.decide(question)
+        if judgement.decision == "deny":
+            return self._no(unit, claim, judgement, Deny(judgement.reason))
+        refused = self._guarded(unit, claim, question) or self._budgets.admit(unit, claim, record)
+        if isinstance(refused, Deny):
+            return self._no(unit, claim, judgement, refused)
+        approval: Approval | Grant | None = None
+        if judgement.decision == "approve" and is_new(record):
+            found = self._approval(unit, claim, question, judgement)
+            if isinstance(found, Deny):
+                return self._no(unit, claim, judgement, found)
+            approval = found
+        self._agreed[claim] = _Agreed(judgement, approval)
+        return Allow()
+
+    def _approval(self, unit: Unit, claim: Claim, question: Question, judgement: Judgement) -> Approval | Grant | Deny:
+        decided = approvals.current(unit, claim)
+        if (decided is None or decided.state != "denied") and (grant := grants.covering(unit, claim, question)) is not None:
+            return grant
+        terms = self._policy.file.approvals
+        return approvals.ask(
+            unit, claim, Terms(self._policy.version, judgement.entry, judgement.reason, terms.expires, tuple(terms.approvers))
+        )
+
+    def _guarded(self, unit: Unit, claim: Claim, question: Question) -> Deny | None:
+        for guarded in self._guardrails:
+            guardrail = guarded.guardrail
+            totals = {name: used(unit, metric, guardrail.scope, claim) for name, metric in _METRICS.items()}
+            values = self._policy.expressions().values({**question.values(), **totals})
+            if guarded.condition(values):
+                why = guardrail.reason or f"{guarded.place} says {guardrail.action} when {guardrail.when}"
+                reason = {"limit": guarded.place, "per": guardrail.scope, "when": guardrail.when, "used": totals}
+                return stopping(unit, claim, guardrail.action, f"{claim.tool} was not executed: {why}", reason)
+        return None
+
+    def _no(self, unit: Unit, claim: Claim, judgement: Judgement, deny: Deny) -> Deny:
+        self._note(unit, claim, "policy.refused", judgement, unit.clean(deny.reason))
+        return deny
+
+    def spend(self, unit: Unit, claim: Claim, record: CallRecord | None) -> None:
+        """Use up the approval, reserve the budgets, and note under which policy the call runs."""
+        agreed = self._agreed.pop(claim)
+        match agreed.approval:
+            case Approval() as approval:
+                approvals.use(unit, approval)
+            case Grant() as grant:
+                grants.use(unit, grant)
+        self._budgets.spend(unit, claim, record)
+        self._note(unit, claim, "policy.allowed", agreed.judgement, agreed.judgement.reason)
+
+    def _note(self, unit: Unit, claim: Claim, event: str, judgement: Judgement, reason: str) -> None:
+        about: Mapping[str, Any] = {"tool": claim.tool, "policy": self._policy.version, "entry": judgement.entry, "reason": reason}
+        unit.emit(claim.frame.run.record.run_id, event, step=claim.frame.path, **about)
+
+
+def _limits(file: PolicyFile) -> list[Limited]:
+    """Return the limits of a file."""
+    return [
+        Limited(name, allowed, limit.per, limit.action, limit.tool, limit.effect, "policy")
+        for limit in file.budgets
+        for name in _LIMITS
+        if (allowed := getattr(limit, name)) is not None
+    ]

@@ -1,0 +1,198 @@
+"""What a policy file decides about a call: pure, deterministic, without I/O."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from surefoot import Effect, ToolRule, UsageError
+from surefoot_policy.expressions import Condition, Expressions
+
+if TYPE_CHECKING:
+    from surefoot_policy.model import PolicyFile, ToolEntry
+
+__all__ = ["NAMES", "Judgement", "Question", "Rules", "tightened"]
+
+NAMES: Final = ("args", "tool", "effect", "tenant", "thread", "run", "step")
+"""What a condition of a tool entry may look at."""
+_STRICTNESS: Final = {"allow": 0, "approve": 1, "deny": 2}
+_WEAKEST_FIRST: Final = [Effect.READ, Effect.IDEMPOTENT, Effect.UNCLASSIFIED, Effect.UNSAFE]
+_KNOWN_TOOLS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call, as conditions see it."""
+
+    tool: str
+    effect: str
+    args: Mapping[str, Any]
+    tenant: str = "default"
+    thread: str | None = None
+    run: str = ""
+    step: str = ""
+
+    def values(self) -> dict[str, Any]:
+        """Return the variables of a condition."""
+        return {name: getattr(self, name) for name in NAMES}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A decision and what made it."""
+
+    decision: str
+    """allow, deny or approve."""
+    entry: str
+    """The entry of the file that decided: its name, else its place."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    entry: ToolEntry
+    name: str
+    condition: Condition | None
+    misfit: Callable[[Mapping[str, Any]], str | None] | None
+    """Says what of some arguments does not fit the schema."""
+
+
+class Rules:
+    """The tool entries of a policy, compiled. Raises :class:`~surefoot.UsageError` for an entry that cannot be, and says which."""
+
+    def __init__(self, file: PolicyFile, where: str, expressions: Callable[[], Expressions]) -> None:
+        self._default = Judgement(file.default, "default", f"the policy says 'default: {file.default}'")
+        self._where = where
+        self._expressions = expressions
+        self._entries = [self._compiled(index, entry) for index, entry in enumerate(file.tools)]
+        self._matching: dict[str, list[_Compiled]] = {}
+
+    def _compiled(self, index: int, entry: ToolEntry) -> _Compiled:
+        place = f"tools[{index}]"
+        try:
+            condition = self._expressions().compile(entry.when, NAMES) if entry.when else None
+            misfit = _schema(entry.arguments) if entry.arguments is not None else None
+        except ValueError as exc:
+            raise UsageError(f"{self._where}: {place}: {str(exc).splitlines()[0]}") from exc
+        return _Compiled(entry, entry.name or place, condition, misfit)
+
+    def about(self, tool: str) -> list[_Compiled]:
+        """Return the entries whose pattern a tool has."""
+        found = self._matching.get(tool)
+        if found is None:
+            if len(self._matching) >= _KNOWN_TOOLS:
+                self._matching.clear()
+            found = self._matching[tool] = [c for c in self._entries if any(fnmatch.fnmatchcase(tool, p) for p in patterns(c.entry))]
+        return found
+
+    def explain(self, question: Question) -> list[Judgement]:
+        """Return what each entry that matches says about a call; a broken one denies (I26)."""
+        values: Any = None
+        found: list[Judgement] = []
+        for compiled in self.about(question.tool):
+            entry = compiled.entry
+            try:
+                if compiled.condition is not None:
+                    if values is None:
+                        values = self._expressions().values(question.values())
+                    if not compiled.condition(values):
+                        continue
+                wrong = compiled.misfit(question.args) if compiled.misfit is not None else None
+            except Exception as exc:  # noqa: BLE001 - fail closed, and say where
+                why = f"policy_unavailable: {compiled.name} cannot be evaluated ({type(exc).__name__}: {exc})"
+                found.append(Judgement("deny", compiled.name, why))
+                continue
+            if wrong is not None:
+                found.append(Judgement("deny", compiled.name, f"its arguments do not fit {compiled.name}: {wrong}"))
+            elif entry.decision is not None:
+                found.append(Judgement(entry.decision, compiled.name, entry.reason or f"{compiled.name} says {entry.decision}"))
+        return found
+
+    def decide(self, question: Question) -> Judgement:
+        """Return the strictest of what the entries say, else the default."""
+        return max(self.explain(question), key=lambda found: _STRICTNESS[found.decision], default=self._default)
+
+    def declared(self, tool: str) -> ToolRule:
+        """Return what the entries declare about a tool; the first one that says something about a field counts, the strictest effect."""
+        fields: dict[str, Any] = {}
+        effects = []
+        for compiled in self.about(tool):
+            entry = compiled.entry
+            effects += [Effect(entry.effect)] if entry.effect is not None else []
+            given = {name: getattr(entry, name) for name in ("key", "timeout") if getattr(entry, name)}
+            given |= {"scope": entry.scope} if entry.scope is not None else {}
+            given |= {"probe": self._named(compiled, entry.probe)} if entry.probe is not None else {}
+            given |= {"not_committed": tuple(self._named(compiled, spec) for spec in entry.not_committed)} if entry.not_committed else {}
+            fields = {**given, **fields, "redact": [*fields.get("redact", []), *entry.redact]}
+        if effects:
+            fields["effect"] = _strictest(effects)
+        return ToolRule(**fields)
+
+    def check_names(self) -> None:
+        """Import what entries name. Raises :class:`~surefoot.UsageError` for what is not there."""
+        for compiled in self._entries:
+            for spec in filter(None, [compiled.entry.probe, *compiled.entry.not_committed]):
+                self._named(compiled, spec)
+
+    def _named(self, compiled: _Compiled, spec: str) -> Any:
+        module, _, name = spec.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except Exception as exc:
+            raise UsageError(f"{self._where}: {compiled.name}: {spec} cannot be loaded ({type(exc).__name__}: {exc})") from exc
+        return found
+
+
+def patterns(entry: ToolEntry) -> Sequence[str]:
+    """Return the patterns of an entry."""
+    return [entry.tool] if isinstance(entry.tool, str) else entry.tool
+
+
+def tightened(declared: ToolRule, policy: ToolRule) -> ToolRule:
+    """Return what the code declares, with what it leaves open filled in by the policy; the effect only gets stricter, a timeout shorter."""
+    timeouts = [given for given in (declared.timeout, policy.timeout) if given is not None]
+    return ToolRule(
+        effect=_effect(Effect(declared.effect), Effect(policy.effect)),
+        key=declared.key or policy.key,
+        scope=declared.scope if declared.key else policy.scope,
+        probe=declared.probe or policy.probe,
+        not_committed=declared.not_committed or policy.not_committed,
+        timeout=min(timeouts, default=None),
+        redact=[*declared.redact, *(name for name in policy.redact if name not in declared.redact)],
+    )
+
+
+def _effect(declared: Effect, policy: Effect) -> Effect:
+    """Return the class in force: a policy may classify what nobody did, else only make it stricter."""
+    if policy is Effect.UNCLASSIFIED or declared is Effect.COMPOSITE:
+        return declared
+    if declared is Effect.UNCLASSIFIED or policy is Effect.COMPOSITE:
+        return policy if declared is Effect.UNCLASSIFIED else declared
+    return _strictest([declared, policy])
+
+
+def _strictest(effects: Sequence[Effect]) -> Effect:
+    ranked = [effect for effect in effects if effect in _WEAKEST_FIRST]
+    return max(ranked, key=_WEAKEST_FIRST.index, default=effects[0])
+
+
+def _schema(schema: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], str | None]:
+    try:
+        import jsonschema_rs
+    except ImportError as exc:
+        raise UsageError("arguments: is JSON Schema: pip install 'surefoot[policy]'") from exc
+    validator = jsonschema_rs.validator_for(json.dumps(schema), mask="the value")
+
+    def misfit(arguments: Mapping[str, Any]) -> str | None:
+        for error in validator.iter_errors(dict(arguments)):
+            place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+            return f"${place}: {error.message}"
+        return None
+
+    return misfit

@@ -1,0 +1,107 @@
+"""Asking a server for its tools on our own account, to approve them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from surefoot import IntegrityError
+from surefoot_mcp_server.child import Child
+from surefoot_mcp_server.lines import lines
+from surefoot_mcp_server.pins import all_tools
+from surefoot_mcp_server.probe import Ask
+from surefoot_mcp_server.wire import dump, identity, loosely
+
+__all__ = ["tools_at", "tools_of"]
+
+Say: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+_CLIENT: Final = {"name": "surefoot", "version": "1"}
+_HELLO: Final = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT}
+_REVISION: Final = "io.modelcontextprotocol/protocolVersion"
+_ENVELOPE: Final[dict[str, Any]] = {
+    _REVISION: "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": _CLIENT,
+}
+_PATIENCE: Final = 30.0
+
+
+async def tools_of(command: Sequence[str]) -> dict[str, Any]:
+    """Start a server, list its tools and end it. Raises :class:`~surefoot.IntegrityError` when it does not list them."""
+    child = await Child.start(command)
+    told = lines(child.stdout)
+    numbers = itertools.count(1)
+
+    async def say(message: Mapping[str, Any]) -> None:
+        child.stdin.write(dump(message))
+
+    async def ask(method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        about = f"surefoot-{next(numbers)}"
+        await say({"jsonrpc": "2.0", "id": about, "method": method, "params": params})
+        async for line in told:
+            message = loosely(line)
+            if isinstance(message, dict) and identity(message) == about and "method" not in message:
+                return message
+        raise IntegrityError(f"the server {command[0]!r} ended before it listed its tools")
+
+    try:
+        return await _listed(command[0], say, ask)
+    finally:
+        await told.aclose()
+        hurry = asyncio.Event()
+        hurry.set()
+        await child.stop(hurry, 0)
+        child.close()
+
+
+async def tools_at(upstream: str) -> dict[str, Any]:
+    """List the tools of a server that speaks HTTP. Raises :class:`~surefoot.IntegrityError` when it does not list them."""
+    import httpx
+
+    from surefoot_mcp_server import sse
+
+    numbers = itertools.count(1)
+    headers = {"accept": "application/json, text/event-stream"}
+    if (own := os.environ.get("SUREFOOT_MCP_AUTHORIZATION")) is not None:
+        headers["authorization"] = own
+
+    async with httpx.AsyncClient(headers=headers, timeout=_PATIENCE, trust_env=False) as client:
+
+        async def say(message: Mapping[str, Any]) -> None:
+            await client.post(upstream, json=message)
+
+        async def ask(method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+            about = f"surefoot-{next(numbers)}"
+            modern = {"mcp-method": method, "mcp-protocol-version": _ENVELOPE[_REVISION]} if params.get("_meta") else {}
+            body = {"jsonrpc": "2.0", "id": about, "method": method, "params": params}
+            found = await client.post(upstream, json=body, headers=modern)
+            if "mcp-session-id" in found.headers:
+                client.headers["mcp-session-id"] = found.headers["mcp-session-id"]
+            if not found.headers.get("content-type", "").startswith("text/event-stream"):
+                message = loosely(found.content)
+                return message if isinstance(message, dict) else {"error": f"HTTP status {found.status_code}"}
+            messages = [event.message async for event in sse.events(found.aiter_bytes())]
+            return next((message for message in messages if identity(message) == about), {})
+
+        try:
+            return await _listed(upstream, say, ask)
+        except httpx.HTTPError as exc:
+            raise IntegrityError(f"the server {upstream} cannot be asked for its tools ({type(exc).__name__})") from exc
+
+
+async def _listed(server: str, say: Say, ask: Ask) -> dict[str, Any]:
+    async def listed() -> dict[str, Any]:
+        hello = await ask("initialize", _HELLO)
+        if "result" in hello:
+            await say({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        params = {} if "result" in hello else {"_meta": _ENVELOPE}  # a server of the revision that has no such greeting
+        return await all_tools(lambda more: ask("tools/list", more), params)
+
+    try:
+        return await asyncio.wait_for(listed(), _PATIENCE)
+    except TimeoutError:
+        raise IntegrityError(f"the server {server} did not list its tools within {_PATIENCE:g} s") from None

@@ -1,0 +1,188 @@
+"""``surefoot mcp``: put surefoot between an MCP client and its server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from surefoot import AdapterUnavailable, Guard, IntegrityError, UsageError
+from surefoot_cli.context import Context, as_json, print_json
+from surefoot_mcp_server.asking import tools_at, tools_of
+from surefoot_mcp_server.child import Child
+from surefoot_mcp_server.governor import Governor
+from surefoot_mcp_server.lines import sink_of, source_of
+from surefoot_mcp_server.pins import Pins
+from surefoot_mcp_server.probe import Prober
+from surefoot_mcp_server.rules import Rules, named_after
+from surefoot_mcp_server.stdio import Relay
+from surefoot_mcp_server.wrapping import unwrap, wrap
+
+__all__ = ["mcp"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    if wrong := next((text for text, (tool, _, reader) in zip(given, pairs, strict=True) if not tool or not reader), None):
+        raise click.BadParameter(f"{wrong!r} is not of the form TOOL=READER")
+    return {tool: reader for tool, _, reader in pairs}
+
+
+_GOVERNING = (
+    click.option("--name", metavar="NAME", help="Name of the server in the ledger; default: made of its command."),
+    click.option("--read", "reads", multiple=True, metavar="PATTERN", help="Tools that change nothing: they may always run again."),
+    click.option("--idempotent", multiple=True, metavar="PATTERN", help="Tools for which twice is as good as once."),
+    click.option("--unsafe", multiple=True, metavar="PATTERN", help="Tools whose call, in doubt, waits for a person."),
+    click.option("--once", multiple=True, metavar="PATTERN", help="Tools whose equal calls in the --scope are one call, without a key."),
+    click.option("--require-key", "keyed", multiple=True, metavar="PATTERN", help="Tools that are refused without an idempotency key."),
+    click.option("--probe", "probes", multiple=True, metavar="TOOL=READER", callback=_pairs, help="The read tool to ask when in doubt."),
+    click.option("--scope", metavar="NAME", envvar="SUREFOOT_MCP_SCOPE", help="What calls belong together, and how far a doubt reaches."),
+    click.option("--policy", metavar="SPEC", help="A policy, as a policy plugin reads it."),
+    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds to wait for a tool; after that it is in doubt."),
+    click.option("--wait", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait for the same call in flight."),
+)
+
+
+def governing(command: F) -> F:
+    """Add the options that say how calls are governed."""
+    for option in reversed(_GOVERNING):
+        command = option(command)
+    return command
+
+
+@click.group()
+def mcp() -> None:
+    """Govern the tool calls between an MCP client and its server."""
+
+
+mcp.add_command(wrap)
+mcp.add_command(unwrap)
+
+
+@mcp.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@governing
+@click.option("--grace", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds to go on for at the end of the input.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD [ARGS]...")
+@click.pass_obj
+def run(
+    context: Context,
+    /,
+    command: tuple[str, ...],
+    name: str | None,
+    policy: str | None,
+    timeout: float | None,
+    wait: float,
+    grace: float,
+    **rules: Any,
+) -> None:
+    """Run CMD as an MCP server on standard input and output, and govern its tool calls.
+
+    Put it before the server's command in a client's configuration. Options of surefoot stand before CMD.
+    """
+    declared, prober = Rules(name or named_after(command), **rules), Prober()
+    guard = Guard(context.url, tools=declared.tools(prober), policy=policy, wait=wait)
+    _log_to_stderr()
+    sys.exit(asyncio.run(_relay(Governor(guard, declared), prober, command, limit=timeout, grace=grace)))
+
+
+async def _relay(governor: Governor, prober: Prober, command: tuple[str, ...], *, limit: float | None, grace: float) -> int:
+    await governor.recover()
+    child = await Child.start(command)
+    client, sink = await source_of(sys.stdin.fileno()), await sink_of(sys.stdout.fileno())
+    relay = Relay(governor, child, client, sink, limit=limit, grace=grace)
+    prober.ask = relay.ask
+    try:
+        return await relay.run()
+    finally:
+        await governor.close()
+        governor.guard.close()
+
+
+@mcp.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--name", metavar="NAME", help="Name of the server in the ledger, as for 'run' and 'serve'.")
+@click.option("--dry-run", is_flag=True, help="Show what has changed, approve nothing.")
+@as_json
+@click.option("--upstream", metavar="URL", help="The server, where it speaks HTTP, instead of CMD.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[CMD [ARGS]...]")
+@click.pass_obj
+def pin(context: Context, /, command: tuple[str, ...], name: str | None, upstream: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Approve the tools of the server that CMD starts, as they are now.
+
+    From then on a call of a tool that is not as it was approved is refused by the proxy, until this is run again. Exits with 8 where
+    something has changed and --dry-run is given.
+    """
+    if (upstream is None) is not bool(command):
+        raise UsageError("give either the server's command or --upstream URL")
+    server = name or named_after([upstream] if upstream else command)
+    tools = asyncio.run(tools_at(upstream) if upstream else tools_of(command))
+    with Guard(context.url) as guard:
+        pins = Pins(guard, server)
+        found = pins.differences(tools)
+        if not dry_run:
+            pins.approve(tools)
+    if as_json:
+        print_json(server=server, approved=not dry_run, tools=sorted(tools), changes=[change.as_json() for change in found])
+    else:
+        for change in found:
+            click.echo(str(change))
+        click.echo(f"{server}: {len(tools)} tools, {len(found)} changes{'' if dry_run else ', approved'}")
+    if dry_run and found:
+        raise IntegrityError(f"the tools of {server} are not what was approved; approve them with 'surefoot mcp pin'")
+
+
+@mcp.command()
+@governing
+@click.option("--upstream", required=True, metavar="URL", help="The MCP server, as http://host:port/path.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any, told on standard error."
+)
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A host name to be asked for by, beside this machine's own.")
+@click.option("--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="An origin whose pages may ask, as https://host.")
+@click.option("--forward-authorization", is_flag=True, help="Pass the client's credentials on to the server; default: they stay here.")
+@click.pass_obj
+def serve(
+    context: Context,
+    /,
+    upstream: str,
+    host: str,
+    port: int,
+    name: str | None,
+    policy: str | None,
+    timeout: float | None,
+    wait: float,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    *,
+    forward_authorization: bool,
+    **rules: Any,
+) -> None:
+    """Serve an MCP server that speaks streamable HTTP, and govern its tool calls.
+
+    Point the client at this address and the server's path. SUREFOOT_MCP_AUTHORIZATION is sent to the server as Authorization.
+    """
+    try:
+        from surefoot_mcp_server import serving
+    except ImportError as exc:
+        raise AdapterUnavailable(f"serving over HTTP needs {exc.name}; run: pip install 'surefoot[mcp]'") from exc
+
+    declared, prober = Rules(name or named_after([upstream]), **rules), Prober()
+    guard = Guard(context.url, tools=declared.tools(prober), policy=policy, wait=wait)
+    _log_to_stderr()
+    options = serving.options(upstream, hosts, origins, timeout, forward_authorization=forward_authorization)
+    sys.exit(asyncio.run(serving.serve(guard, declared, prober, options, host, port)))
+
+
+def _log_to_stderr() -> None:
+    """Say what goes wrong where a client shows it: standard output belongs to the protocol."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("surefoot: %(message)s"))
+    logger = logging.getLogger("surefoot")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)

@@ -1,0 +1,413 @@
+"""The relay between a client and a server over streamable HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from surefoot import Effect, IntegrityError, NotCommitted, current_call
+from surefoot_mcp_server import sse
+from surefoot_mcp_server.governor import Answer, Governor, Lost, Reply
+from surefoot_mcp_server.headers import MISMATCH, Door, mismatch, onward, parameters, tenant_of
+from surefoot_mcp_server.lines import Overlong
+from surefoot_mcp_server.pins import all_tools
+from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, parse
+
+__all__ = ["Gateway", "Options"]
+
+_log = logging.getLogger("surefoot.mcp")
+_METHODS: Final = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"]
+_REFUSED: Final = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 411, 413, 415, 421, 429})
+"""Statuses with which HTTP and the protocol refuse a request before it is read as a call."""
+_STREAM: Final = "text/event-stream"
+_SESSION: Final = "mcp-session-id"
+_LIST: Final = "tools/list"
+_LEFT: Final = "its client went away"
+_MOST_LATE: Final = 10_000
+_MOST_TENANTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the gateway treats its two sides."""
+
+    upstream: str
+    door: Door
+    limit: float | None = None
+    """Seconds to wait for a tool."""
+    forward_authorization: bool = False
+    """Credentials of the client pass to the server; else none does (I29)."""
+    authorization: str | None = None
+    """The gateway's own credential for the server."""
+
+
+@dataclass(eq=False, slots=True)
+class _Exchange:
+    """One tool call over HTTP: the client's request, and the response that grows."""
+
+    request: Request
+    body: bytes
+    about: str | int
+    asked: Asked
+    governor: Governor
+    pieces: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(16))
+    """What the client gets, at its own pace."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """The server's response has begun and is a stream, or there is an answer."""
+    stream: httpx.Response | None = None
+    answer: Answer | None = None
+    left: bool = False
+    replied: asyncio.Task[Reply] | None = None
+    elsewhere: bool = False
+    """The server closed the stream, to give the rest on another one."""
+
+    @property
+    def place(self) -> tuple[str, str, str | int]:
+        """Tells this request from another client's with an equal id (CVE-2026-25536)."""
+        return (self.governor.tenant, self.request.headers.get(_SESSION, ""), self.about)
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether it is finished whatever becomes of its client."""
+        return bool(self.governor.effect(self.asked.tool) is Effect.UNSAFE)
+
+    async def put(self, piece: bytes | None) -> None:
+        """Hand a piece to the client, or to nobody where it is gone."""
+        if not self.left:
+            await self.pieces.put(piece)
+
+
+class Gateway:
+    """An HTTP application in front of one server; it touches tool calls only.
+
+    ``governor`` makes the governor of a tenant. Each request has its own connection to the server, so that no answer can reach the client
+    of another one, whatever its id.
+    """
+
+    def __init__(self, options: Options, governor: Callable[[str], Governor], client: httpx.AsyncClient) -> None:
+        self._options = options
+        self._make = governor
+        self._client = client
+        self._governors: dict[str, Governor] = {}
+        self._running: set[_Exchange] = set()
+        self._late: dict[tuple[str, str, str | int], str] = {}
+        """Calls whose stream the server closed, to give the rest on another one."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        parts = urlsplit(options.upstream)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        paths = [parts.path or "/", "/.well-known/{rest:path}"]
+        self.app = Starlette(routes=[Route(path, self._take, methods=_METHODS) for path in paths])
+
+    async def close(self) -> None:
+        """End what is under way; what has no answer is in doubt."""
+        for exchange in list(self._running):
+            self._leave(exchange)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+        for governor in self._governors.values():
+            await governor.close()
+
+    async def _take(self, request: Request) -> Response:
+        """Answer one request."""
+        if (why := self._options.door.refuses(request.headers)) is not None:
+            return Response(why, 403)
+        if request.method != "POST":
+            return await self._pass(request, None)
+        body = await _body(request)
+        if body is None:
+            return Response(f"a message may have {LIMIT} bytes", 413)
+        try:
+            message = parse(body)
+            if isinstance(message, list) and any(_is_call(one) for one in message):
+                return _json(answer(None, error(-32600, "send tool calls one by one, not in an array")), 400)
+            if isinstance(message, dict) and _is_call(message):
+                return await self._call(request, body, message)
+        except Malformed as exc:
+            return _json(answer(exc.about, error(exc.code, str(exc))), 400)
+        if isinstance(message, dict) and message.get("method") == "notifications/cancelled" and await self._cancelled(request, message):
+            return Response(None, 202)
+        return await self._pass(request, body)
+
+    def _governor(self, request: Request) -> Governor:
+        tenant = tenant_of(request.headers.get("authorization"))
+        if tenant not in self._governors:
+            self._governors[tenant] = self._make(tenant)
+            if len(self._governors) > _MOST_TENANTS:
+                self._spawn(self._governors.pop(next(iter(self._governors))).close())
+        return self._governors[tenant]
+
+    def _request(self, request: Request, body: bytes | None, **more: str) -> httpx.Request:
+        """Return the request to the server."""
+        headers = onward(request.headers.items(), secrets=self._options.forward_authorization)
+        if self._options.authorization is not None:
+            headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
+            headers.append(("authorization", self._options.authorization))
+        headers += [("accept-encoding", "identity"), *((name, value) for name, value in more.items() if name not in request.headers)]
+        path = request.scope["raw_path"].decode("latin-1") if request.scope.get("raw_path") else request.url.path
+        query = f"?{request.url.query}" if request.url.query else ""
+        return self._client.build_request(request.method, f"{self._origin}{path}{query}", headers=headers, content=body)
+
+    # --- everything else
+
+    async def _pass(self, request: Request, body: bytes | None) -> Response:
+        """Pass a request on, and its response back, byte for byte."""
+        try:
+            found = await self._client.send(self._request(request, body), stream=True)
+        except httpx.HTTPError as exc:
+            return Response(f"the server at {self._origin} cannot be reached ({type(exc).__name__})", 502)
+        chunks = found.aiter_raw()
+        if request.method == "GET" and self._is_stream(found):
+            chunks = self._watched(request, found)
+        return self._as_it_came(StreamingResponse(_closing(chunks, found), found.status_code), found)
+
+    def _is_stream(self, found: httpx.Response) -> bool:
+        return str(found.headers.get("content-type", "")).startswith(_STREAM)
+
+    def _as_it_came(self, response: Response, found: httpx.Response) -> Response:
+        """Give a response the server's headers, each as often as it came."""
+        passing = onward(found.headers.multi_items(), secrets=self._options.forward_authorization)
+        length = [pair for pair in response.raw_headers if pair[0] == b"content-length"]
+        response.raw_headers = length + [(name.encode("latin-1"), value.encode("latin-1")) for name, value in passing]
+        return response
+
+    async def _watched(self, request: Request, found: httpx.Response) -> AsyncIterator[bytes]:
+        """Yield the events of a stream; the result of a call whose own stream ended before is recorded before it passes."""
+        governor, session = self._governor(request), request.headers.get(_SESSION, "")
+        async for event in sse.events(found.aiter_raw()):
+            about = identity(event.message)
+            call_id = self._late.pop((governor.tenant, session, about), None) if about is not None else None
+            if call_id is not None:
+                await governor.landed(call_id, event.message, given=True)
+            yield event.raw
+
+    # --- tool calls
+
+    async def _call(self, request: Request, body: bytes, message: Mapping[str, Any]) -> Response:
+        about = identity(message)
+        if about is None:
+            raise Malformed("a tools/call without an id cannot be answered", -32600)
+        try:
+            asked = Asked.of(message.get("params"), parameters(request.headers.items()))
+        except Malformed as exc:
+            raise Malformed(str(exc), exc.code, about) from None
+        if (why := mismatch(request.headers.items(), asked, message)) is not None:
+            raise Malformed(why, MISMATCH, about)
+        exchange = _Exchange(request, body, about, asked, self._governor(request))
+        if request.headers.get(_SESSION) and self._at(exchange.place) is not None:
+            raise Malformed("the id of this tools/call is that of one that has no answer yet", -32600, about)
+        self._running.add(exchange)
+        self._spawn(self._govern(exchange))
+        try:
+            await self._begun(exchange)
+        except asyncio.CancelledError:
+            self._leave(exchange)
+            raise
+        if exchange.stream is not None:
+            return self._as_it_came(StreamingResponse(self._stream(exchange), exchange.stream.status_code), exchange.stream)
+        return self._answered(exchange)
+
+    def _at(self, place: tuple[str, str, str | int]) -> _Exchange | None:
+        return next((one for one in self._running if one.place == place), None)
+
+    async def _begun(self, exchange: _Exchange) -> None:
+        """Wait for something to give the client; notice when it goes away meanwhile (AS-45)."""
+        begun = asyncio.ensure_future(exchange.begun.wait())
+        gone = asyncio.ensure_future(_disconnected(exchange.request))
+        await asyncio.wait({begun, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            self._leave(exchange)
+            await begun
+        gone.cancel()
+
+    def _answered(self, exchange: _Exchange) -> Response:
+        given = exchange.answer
+        assert given is not None  # noqa: S101 - else it had not begun
+        if given.reply is not None and given.reply.response is not None:
+            found: httpx.Response = given.reply.response
+            return self._as_it_came(Response(given.reply.line, found.status_code), found)
+        return _json(answer(exchange.about, given.outcome or {}), 200)
+
+    async def _stream(self, exchange: _Exchange) -> AsyncIterator[bytes]:
+        """Yield what the server streams; its result only when that is recorded."""
+        try:
+            while (piece := await exchange.pieces.get()) is not None:
+                yield piece
+        finally:
+            self._leave(exchange)
+
+    def _leave(self, exchange: _Exchange) -> None:
+        """Note that the client is gone: the server is told by the end of its connection, unless the call is unsafe (AS-45)."""
+        exchange.left = True
+        while not exchange.pieces.empty():
+            exchange.pieces.get_nowait()
+        if exchange.replied is not None and not exchange.replied.done() and not exchange.unsafe:
+            exchange.replied.cancel()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _govern(self, exchange: _Exchange) -> None:
+        """Take a call through its governor; whether its client stays or not, what becomes of it is recorded."""
+        try:
+            given = exchange.answer = await exchange.governor.call(
+                exchange.asked, partial(self._dispatch, exchange), partial(self._listed, exchange)
+            )
+            if exchange.left and given.reply is not None and given.call_id is not None:
+                await exchange.governor.undelivered(given.call_id)
+            if exchange.stream is not None and not exchange.elsewhere:
+                await exchange.put(given.reply.line if given.reply else sse.of(answer(exchange.about, given.outcome or {})))
+        finally:
+            self._running.discard(exchange)
+            exchange.begun.set()
+            await exchange.put(None)
+
+    async def _listed(self, exchange: _Exchange) -> Mapping[str, Any]:
+        """Return the server's tools, as it lists them to this client now: over HTTP nobody tells when they change."""
+
+        async def ask(params: Mapping[str, Any]) -> Mapping[str, Any]:
+            own = f"surefoot-{uuid.uuid4().hex}"
+            body = dump({"jsonrpc": "2.0", "id": own, "method": _LIST, "params": params})
+            request = self._request(exchange.request, body)
+            for name in ("mcp-name", *exchange.asked.headers):
+                request.headers.pop(name, None)
+            if "mcp-method" in request.headers:
+                request.headers["mcp-method"] = _LIST
+            try:
+                found = await self._client.send(request)
+            except httpx.HTTPError as exc:
+                raise IntegrityError(f"the server cannot be asked for its tools ({type(exc).__name__})") from exc
+            if not self._is_stream(found):
+                return _object(loosely(found.content))
+            messages = [event.message async for event in sse.events(found.aiter_bytes())]
+            return _object(next((message for message in messages if identity(message) == own), None))
+
+        return await all_tools(ask, {"_meta": dict(exchange.asked.envelope)} if exchange.asked.envelope else {})
+
+    async def _dispatch(self, exchange: _Exchange) -> Reply:
+        """Send the call to the server and wait for its response: the body of the governed call."""
+        active = current_call()
+        if exchange.left or active is None:
+            raise NotCommitted("its client went away before it was sent")
+        key = exchange.asked.key or active.idempotency_key
+        ask = self._request(exchange.request, exchange.body, **{"idempotency-key": key})
+        exchange.replied = asyncio.ensure_future(self._reply(exchange, ask, active.call_id))
+        try:
+            done, _ = await asyncio.wait({exchange.replied}, timeout=self._options.limit)
+            if not done:
+                raise Lost(f"the server gave no answer within {self._options.limit:g} s")
+            return exchange.replied.result()
+        except asyncio.CancelledError:
+            raise Lost(_LEFT) from None
+        finally:
+            exchange.replied.cancel()
+
+    async def _reply(self, exchange: _Exchange, ask: httpx.Request, call_id: str) -> Reply:
+        try:
+            found = await self._client.send(ask, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as exc:
+            raise NotCommitted(f"the server at {self._origin} cannot be reached ({type(exc).__name__})") from exc
+        except httpx.HTTPError as exc:
+            raise Lost(f"the connection to the server broke ({type(exc).__name__})") from exc
+        try:
+            if self._is_stream(found) and found.is_success:
+                return await self._streamed(exchange, found, call_id)
+            return await self._whole(exchange, found)
+        except (httpx.HTTPError, Overlong) as exc:
+            raise Lost(f"the connection to the server broke ({type(exc).__name__})") from exc
+        finally:
+            with suppress(httpx.HTTPError):
+                await found.aclose()
+
+    async def _whole(self, exchange: _Exchange, found: httpx.Response) -> Reply:
+        """Return a response that is no stream."""
+        body = bytearray()
+        async for chunk in found.aiter_raw():
+            body += chunk
+            if len(body) > LIMIT:
+                raise Lost(f"the server's answer is longer than {LIMIT} bytes")
+        message = loosely(bytes(body))
+        if found.status_code in _REFUSED:
+            return Reply(bytes(body), message if isinstance(message, dict) else {}, found, refused=True)
+        if not isinstance(message, dict) or identity(message) != exchange.about or not found.is_success:
+            raise Lost(f"the server answered {found.status_code}, and not the call")
+        return Reply(bytes(body), message, found)
+
+    async def _streamed(self, exchange: _Exchange, found: httpx.Response, call_id: str) -> Reply:
+        """Hand the events of a stream on, up to the response."""
+        exchange.stream = found
+        exchange.begun.set()
+        resumable = False
+        async for event in sse.events(found.aiter_raw()):
+            resumable = resumable or event.resumable
+            if identity(event.message) == exchange.about and "method" not in event.message:
+                return Reply(event.raw, event.message, found)
+            await exchange.put(event.raw)
+        if resumable and not exchange.asked.modern:
+            exchange.elsewhere = True
+            self._late[exchange.place] = call_id
+            if len(self._late) > _MOST_LATE:
+                del self._late[next(iter(self._late))]
+            raise Lost("the server closed the stream, and said that the rest comes on another one")
+        raise Lost("the server closed the stream before it answered")
+
+    async def _cancelled(self, request: Request, message: Mapping[str, Any]) -> bool:
+        """Take the cancellation of an unsafe call, which is finished and recorded instead; return whether it was one."""
+        params = message.get("params")
+        about = identity({"id": params.get("requestId")}) if isinstance(params, dict) else None
+        if about is None:
+            return False
+        found = self._at((self._governor(request).tenant, request.headers.get(_SESSION, ""), about))
+        return found is not None and found.unsafe
+
+
+def _object(message: Any) -> Mapping[str, Any]:
+    return message if isinstance(message, dict) else {}
+
+
+def _is_call(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("method") == CALL
+
+
+async def _body(request: Request) -> bytes | None:
+    """Return a request's body, or ``None`` where it is too long."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LIMIT:
+            return None
+    return bytes(body)
+
+
+async def _disconnected(request: Request) -> None:
+    with suppress(ClientDisconnect):
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _closing(chunks: AsyncIterator[bytes], found: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except httpx.HTTPError as exc:
+        _log.warning("a stream from the server broke: %s", type(exc).__name__)
+    finally:
+        await found.aclose()
+
+
+def _json(line: bytes, status: int) -> Response:
+    return Response(line, status, media_type="application/json")

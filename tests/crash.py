@@ -1,0 +1,135 @@
+"""What tests that kill processes share: effects counted outside of them, where a child dies, and the children."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, Protocol
+
+from zygote import Done, Zygote
+
+from surefoot import Allow, Call, Event, Gate, Guard
+
+__all__ = ["Children", "Death", "Effects", "Ended", "die", "died", "look", "printed", "store_of"]
+
+
+class Effects:
+    """An append-only file that tools write to and tests count in: what really happened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, *what: Any) -> None:
+        """Append one effect, durably."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(what) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def all(self) -> list[list[Any]]:
+        """Return every effect so far."""
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+
+    def count(self, *what: Any) -> int:
+        """Return how many effects start with ``what``."""
+        return sum(1 for effect in self.all() if effect[: len(what)] == list(what))
+
+
+def die() -> None:
+    """Die as in a power cut of the process: at once, with nothing run."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Death(Gate):
+    """Where a child dies: at the point that it was told, the n-th time that it comes there.
+
+    Points are ``before intent``, the names of events, and whatever a scenario calls :meth:`at` with.
+    """
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.point = told.get("kill")
+        self._left = int(told.get("nth", 1))
+
+    def at(self, point: str) -> None:
+        """Die here, if told so."""
+        if self.point == point:
+            self._left -= 1
+            if not self._left:
+                die()
+
+    def check(self, call: Call) -> Allow:
+        """Allow a call, or die before its intent is written."""
+        if call.tool == "charge":
+            self.at("before intent")
+        return Allow()
+
+    def event(self, event: Event) -> None:
+        """Die right after something became durable."""
+        if event.data.get("tool", "charge") == "charge":
+            self.at(event.type)
+
+
+def store_of(folder: Path | str) -> str:
+    """Return the URL of the store that the children of a test share."""
+    return f"sqlite:///{folder}/surefoot.db"
+
+
+class Ended(Protocol):
+    """A process that has ended."""
+
+    @property
+    def returncode(self) -> int:
+        """Its exit code, or minus the number of the signal that killed it."""
+
+    @property
+    def stdout(self) -> str:
+        """What it printed."""
+
+    @property
+    def stderr(self) -> str:
+        """What it complained of."""
+
+
+def died(done: Ended) -> None:
+    """Check that a process died of SIGKILL."""
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+
+
+def printed(done: Ended) -> Any:
+    """Return what a process that must have ended well printed last, which is JSON."""
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def look(folder: Path) -> Guard:
+    """Return a guard to look into the store of the children."""
+    return Guard(store_of(folder))
+
+
+class Children:
+    """The processes of one module's tests, forked from one that has imported the framework; it starts with the first of them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._zygote: Zygote | None = None
+
+    def process(self, folder: Path, **told: Any) -> Done:
+        """Run one process to its end."""
+        self._zygote = self._zygote or Zygote(self._file)
+        return self._zygote.run({"folder": str(folder), **told})
+
+    def killed(self, folder: Path, **told: Any) -> None:
+        """Run a process that must die of SIGKILL."""
+        died(self.process(folder, **told))
+
+    def result(self, folder: Path, **told: Any) -> Any:
+        """Run a process that must end well, and return what it printed."""
+        return printed(self.process(folder, **told))
+
+    def close(self) -> None:
+        """End the process that they are forked from."""
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None

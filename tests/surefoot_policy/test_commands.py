@@ -1,0 +1,166 @@
+"""``surefoot policy``, ``surefoot approvals`` and ``surefoot runs stop``: what they print and what they exit with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import surefoot
+from surefoot import ApprovalPending, Guard
+from surefoot.plugins import Plugins
+from surefoot_cli.main import cli
+
+POLICY = """
+tools:
+  - {tool: "pay*", when: args.amount > 1000, decision: approve, reason: big payments}
+  - {tool: rm, decision: deny}
+budgets: [{calls: 5}]
+"""
+
+
+@pytest.fixture
+def surefoot_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command line in a folder with a policy."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "surefoot.yaml").write_text(POLICY)
+    Plugins.default().cli(cli)
+    return lambda *args: CliRunner().invoke(cli, ["--store", f"sqlite:///{tmp_path}/s.db", *args])
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, surefoot_: Callable[..., Result]) -> str:
+    """A run that waits for an approval; returns its id."""
+
+    @surefoot.tool()
+    def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    pay.__qualname__ = pay.__name__ = "pay"
+    assert surefoot_ is not None
+    guard = Guard(f"sqlite:///{tmp_path}/s.db", policy="surefoot.yaml")
+    with surefoot.run("r"), pytest.raises(ApprovalPending) as told:
+        surefoot.wrap(lambda: pay(5000), guard=guard)()
+    return next(iter(told.value.cards))
+
+
+def test_policy_check(surefoot_: Callable[..., Result], tmp_path: Path) -> None:
+    """A good file is summed up; a bad one is one sentence with its place, and exit code 2; none at all is said so."""
+    done = surefoot_("policy", "check")
+    assert done.exit_code == 0
+    assert "is fine: 2 tools, 1 budgets, 0 guardrails; whatever else is asked for: allow" in done.output
+    assert json.loads(surefoot_("policy", "check", "--json").output)["tools"] == 2
+    (tmp_path / "bad.yaml").write_text("tools:\n  - {tool: pay, efect: unsafe}\n")
+    done = surefoot_("policy", "check", "--policy", "bad.yaml")
+    assert done.exit_code == 2
+    assert "bad.yaml:2: tools[0].efect: unknown key" in done.output
+    (tmp_path / "surefoot.yaml").unlink()
+    done = surefoot_("policy", "check")
+    assert (done.exit_code, "there is no surefoot.yaml" in done.output) == (2, True)
+
+
+def test_policy_explain(surefoot_: Callable[..., Result]) -> None:
+    """It says what would become of a call and which entry says so."""
+    done = surefoot_("policy", "explain", "pay_all", "--args", '{"amount": 2000}')
+    assert done.output.startswith("approve: big payments (tools[0], policy@")
+    told = json.loads(surefoot_("policy", "explain", "rm", "--json").output)
+    assert (told["decision"], told["entry"]) == ("deny", "tools[1]")
+    assert surefoot_("policy", "explain", "look").output.startswith("allow:")
+    for wrong in ("[1]", "{"):
+        assert surefoot_("policy", "explain", "rm", "--args", wrong).exit_code == 2
+
+
+def test_policy_test(surefoot_: Callable[..., Result], tmp_path: Path) -> None:
+    """Examples that are decided as expected pass; others are named, with exit code 4; no examples prove nothing."""
+    examples = tmp_path / "examples.json"
+    good = [{"tool": "pay", "args": {"amount": 5}, "expect": "allow"}, {"tool": "rm", "expect": "deny"}]
+    examples.write_text(json.dumps(good))
+    done = surefoot_("policy", "test", "examples.json")
+    assert (done.exit_code, done.output.startswith("2 examples, 0 wrong")) == (0, True)
+    examples.write_text(json.dumps([*good, {"tool": "pay", "args": {"amount": 5000}, "expect": "allow"}]))
+    done = surefoot_("policy", "test", "examples.json")
+    assert done.exit_code == 4
+    assert "expected allow, is approve (tools[0]: big payments)" in done.output
+    assert len(json.loads(surefoot_("policy", "test", "examples.json", "--json").stdout)["wrong"]) == 1
+    for text in ("[]", "{", '[{"tool": "pay"}]', '["pay"]'):
+        examples.write_text(text)
+        assert surefoot_("policy", "test", "examples.json").exit_code == 2
+
+
+def test_policy_schema(surefoot_: Callable[..., Result]) -> None:
+    """It prints the schema that is published."""
+    published = Path(__file__).parent.parent.parent / "docs" / "reference" / "policy.schema.json"
+    assert json.loads(surefoot_("policy", "schema").output) == json.loads(published.read_text(encoding="utf-8"))
+
+
+def test_approvals(surefoot_: Callable[..., Result], waiting: str) -> None:
+    """They are listed, shown, decided once, by somebody who may."""
+    assert waiting in surefoot_("approvals", "list").output
+    assert json.loads(surefoot_("approvals", "list", "--json").output)["approvals"][0]["arguments"] == {"amount": 5000}
+    shown = surefoot_("approvals", "show", waiting).output
+    assert "big payments" in shown
+    assert f"surefoot approvals approve {waiting}" in shown
+    assert surefoot_("approvals", "approve", waiting, "--by", "agent").exit_code == 4
+    done = surefoot_("approvals", "approve", waiting, "--by", "maria", "--comment", "fine")
+    assert (done.exit_code, done.output.startswith(f"{waiting} is approved by maria. Resume run run_")) == (0, True)
+    assert surefoot_("approvals", "deny", waiting, "--by", "bert").exit_code == 8
+    assert surefoot_("approvals", "list").output.count("\n") == 1
+    assert waiting in surefoot_("approvals", "list", "--all").output
+    assert json.loads(surefoot_("approvals", "show", waiting, "--json").output)["approval"]["decided_by"] == "maria"
+    assert surefoot_("approvals", "show", "appr_0").exit_code == 3
+
+
+def test_approvals_deny_and_edit(surefoot_: Callable[..., Result], waiting: str) -> None:
+    """An edit needs an object of arguments, and is a decision like any other."""
+    for wrong in ("{", "[1]"):
+        assert surefoot_("approvals", "edit", waiting, "--arguments", wrong).exit_code == 2
+    done = surefoot_("approvals", "edit", waiting, "--arguments", '{"amount": 5}', "--by", "maria")
+    assert (done.exit_code, "is denied by maria" in done.output) == (0, True)
+    told = json.loads(surefoot_("approvals", "grants", "--json").output)["grants"]
+    assert [(grant["tool"], grant["uses"]) for grant in told] == [("pay", 1)]
+
+
+def test_approvals_grant_and_revoke(surefoot_: Callable[..., Result], waiting: str) -> None:
+    """A grant is given, listed and taken back."""
+    done = surefoot_("approvals", "grant", "pay*", "--when", "args.amount < 9000", "--uses", "2", "--by", "maria")
+    assert done.exit_code == 0
+    grant = done.output.split()[0]
+    assert grant in surefoot_("approvals", "grants").output
+    done = surefoot_("approvals", "revoke", grant, "--by", "maria")
+    assert done.output == f"{grant} is revoked; it was used 0 times\n"
+    assert surefoot_("approvals", "grant", "pay", "--when", "1 +").exit_code == 2
+    assert waiting
+
+
+def test_runs_stop(surefoot_: Callable[..., Result], waiting: str, tmp_path: Path) -> None:
+    """A stopped run says how it goes on; exactly one thing is stopped at a time."""
+    run_id = Guard(f"sqlite:///{tmp_path}/s.db").runs.list()[0].run_id
+    done = surefoot_("runs", "stop", run_id, "--by", "maria", "--reason", "smoke")
+    assert done.output == "stopped by maria; the same command with --release lets it go on\n"
+    assert surefoot_("runs", "stop", "--all", "--release").output == "it was not stopped\n"
+    assert surefoot_("runs", "stop", run_id, "--release").output == "released; resume the runs to go on\n"
+    assert surefoot_("runs", "stop").exit_code == 2
+    assert surefoot_("runs", "stop", run_id, "--all").exit_code == 2
+    assert surefoot_("runs", "stop", "run_0").exit_code == 3
+    assert waiting
+
+
+def test_tools_init_writes_a_policy(surefoot_: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first version of a policy file names every tool that nobody classified, and can be used as it is."""
+    agent: dict[str, Any] = {
+        "agent.py": "from langchain_core.tools import tool\nfrom langgraph.graph import START, MessagesState, StateGraph\n"
+        "from langgraph.prebuilt import ToolNode\n\n@tool\ndef send_mail(to: str) -> str:\n    'Send.'\n    return to\n\n"
+        "builder = StateGraph(MessagesState)\nbuilder.add_node('tools', ToolNode([send_mail]))\nbuilder.add_edge(START, 'tools')\n"
+        "graph = builder.compile()\n"
+    }
+    for name, text in agent.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = surefoot_("tools", "init", "agent:graph", "--output", "first.yaml")
+    assert done.exit_code == 0, done.output
+    assert "1 tools" in surefoot_("policy", "check", "--policy", "first.yaml").output
+    assert 'tool: "send_mail"' in (tmp_path / "first.yaml").read_text()
