@@ -70,8 +70,8 @@ class Reply:
     def _others_begin(self) -> None:
         """Wait for the siblings to begin; one that a wrapper kept from its tool is not waited for long."""
         with self._moved:
-            while (begun := self.begun) < self.expected:
-                if not self._moved.wait_for(lambda before=begun: self.begun > before, _interrupts.MISSING):
+            while self.begun < self.expected:
+                if not self._moved.wait(_interrupts.MISSING):
                     return
 
 

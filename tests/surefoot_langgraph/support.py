@@ -9,13 +9,14 @@ from typing import Any
 import crash
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph.types import interrupt
 
-__all__ = ["Agent", "Effects", "Scripted", "ask", "config", "planner", "react"]
+__all__ = ["Agent", "Effects", "Scripted", "answers", "ask", "asker", "config", "hello", "planner", "react"]
 
 
 class Effects(crash.Effects):
@@ -36,6 +37,29 @@ class Effects(crash.Effects):
 def ask(name: str, call_id: str | None = None, **arguments: Any) -> dict[str, Any]:
     """Return one request as a model would make it, with a fresh id unless one is given."""
     return {"name": name, "args": arguments, "id": call_id or f"call_{uuid.uuid4().hex[:8]}", "type": "tool_call"}
+
+
+def answers(result: Any) -> list[str]:
+    """Return the texts of the tool messages, in order."""
+    return [str(m.content) for m in result["messages"] if isinstance(m, ToolMessage)]
+
+
+def hello() -> dict[str, Any]:
+    """Return an ordinary input."""
+    return {"messages": [HumanMessage("go")]}
+
+
+def asker(effects: Effects, name: str = "ask_human") -> Any:
+    """Return a tool that asks a person and has an effect when the answer is yes."""
+
+    def body(amount: int = 0) -> str:
+        answer = interrupt({"name": name, "amount": amount})
+        if answer == "yes":
+            effects.add(name, amount)
+        return f"{name} {amount}: {answer}"
+
+    body.__doc__, body.__name__, body.__qualname__ = "Ask a person.", name, name
+    return tool(body)
 
 
 def planner(*replies: Sequence[dict[str, Any]] | Callable[[], Sequence[dict[str, Any]]]) -> Callable[[Any], dict[str, Any]]:

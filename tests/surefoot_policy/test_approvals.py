@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crash import Effects
 from processes import finish, start, work
-from programs import Effects
 
 import surefoot
 from surefoot import ApprovalMismatch, ApprovalPending, BudgetExceeded, Denied, Guard, IntegrityError, NotFound, ToolRule, UsageError

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crash import Effects
 from processes import finish, start, work
-from programs import Effects
 
 import surefoot
 import surefoot_policy

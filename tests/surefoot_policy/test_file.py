@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Effects
+from crash import Effects
 from pydantic import BaseModel
 
 import surefoot

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "surefoot_python"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from programs import Effects
+from crash import Effects
 
 import surefoot
 from surefoot import Guard

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from programs import Effects
+from crash import Effects
 
 import surefoot
 from surefoot_python.processes import isolated

@@ -4,50 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import enum
 import gc
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
 from crash import Effects
+from python_support import Once, Stop, resumed
 
 import surefoot
-from surefoot import Guard, InDoubt, KeyConflict, LeaseLost, NotCommitted, ResultUnavailable, SurefootWarning, ToolRule, UsageError
-
-
-class Stop(Exception):
-    """Ends a program before its end, so that it can be resumed."""
-
-
-def resumed(guard: Guard, program: Any) -> Any:
-    """Run a program that raises :class:`Stop` once, then again under the same name; return the second result."""
-    wrapped = surefoot.wrap(program, guard=guard)
-    with surefoot.run("r"):
-        with pytest.raises(Stop):
-            wrapped()
-        return wrapped()
-
-
-class Once:
-    """Raises :class:`Stop` the first time it is called."""
-
-    def __init__(self) -> None:
-        self._left = [True]
-
-    def __call__(self) -> None:
-        """Stop, once."""
-        if self._left:
-            self._left.clear()
-            raise Stop
-
-    def again(self) -> None:
-        """Stop once more."""
-        self._left.append(True)
+from surefoot import Guard, InDoubt, NotCommitted, SurefootWarning, UsageError
 
 
 def test_a_committed_call_is_replayed_in_the_next_entry(guard: Guard, effects: Effects) -> None:
@@ -194,35 +163,6 @@ def test_i4_a_body_whose_loop_was_closed_is_in_doubt(guard: Guard, effects: Effe
     assert effects.count("charge") == 1
 
 
-def test_a_business_key_is_made_of_values(guard: Guard, effects: Effects) -> None:
-    """An object that compares by identity has no content: as a business key it is refused, also inside another value, and nothing runs."""
-
-    class Order:
-        pass
-
-    @surefoot.tool(effect="unsafe", key=["order"])
-    def charge(order: Any, session: Any = None) -> None:
-        effects.add("charge", order)
-
-    for order in (Order(), [Order()]):
-        with pytest.raises(UsageError, match="cannot recognise its argument 'order' again"):
-            surefoot.wrap(lambda order=order: charge(order), guard=guard)()
-    surefoot.wrap(lambda: charge(7, Order()), guard=guard)()
-    assert effects.count("charge") == 1
-
-
-def test_a_keyword_with_the_name_of_a_positional_parameter_hides_nothing(guard: Guard, effects: Effects) -> None:
-    """A function that takes any keyword may be given one that is called as its positional-only parameter: that one is the key."""
-
-    @surefoot.tool(effect="unsafe", key=["order"])
-    def charge(order: int, /, **_more: Any) -> int:
-        effects.add("charge", order)
-        return order
-
-    assert surefoot.wrap(lambda: [charge(1, order=5), charge(2, order=5), charge(2, order=5)], guard=guard)() == [1, 2, 2]
-    assert effects.count("charge") == 2
-
-
 async def test_as_31_a_cancelled_sibling_is_in_doubt(guard: Guard, effects: Effects) -> None:
     """A call that is cancelled in its body because its sibling failed ends in doubt, and the cancellation goes on."""
     inside = asyncio.Event()
@@ -249,36 +189,6 @@ async def test_as_31_a_cancelled_sibling_is_in_doubt(guard: Guard, effects: Effe
             await wrapped()
     assert effects.count("charge") == 1
     assert {task for task in asyncio.all_tasks() if not task.done()} == {asyncio.current_task()}
-
-
-def test_generator_tools_pass_items_live_and_replay_them(guard: Guard, effects: Effects) -> None:
-    """Items come as they are made; the recording is a list, and gives the same items and the same return value again."""
-    once = Once()
-    seen: list[list[Any]] = []
-
-    @surefoot.tool()
-    def pages(count: int) -> Iterator[list[int]]:
-        for n in range(count):
-            effects.add("page", n)
-            yield [n]
-        return "end"
-
-    def main() -> Any:
-        items = []
-
-        def walk() -> Iterator[Any]:
-            items.append((yield from pages(3)))
-
-        for item in walk():
-            items.append((list(item), effects.count("page")))
-            item.append("the consumer's own")
-        seen.append(items)
-        once()
-        return items
-
-    assert resumed(guard, main) == [([0], 3), ([1], 3), ([2], 3), "end"]
-    assert seen[0] == [([0], 1), ([1], 2), ([2], 3), "end"]
-    assert effects.count("page") == 3
 
 
 async def test_asynchronous_generator_tools_do_the_same(guard: Guard, effects: Effects) -> None:
@@ -308,73 +218,6 @@ async def test_asynchronous_generator_tools_do_the_same(guard: Guard, effects: E
     assert effects.count("echo") == 1
 
 
-def test_a_generator_tool_that_its_consumer_leaves_is_not_in_doubt(guard: Guard, effects: Effects) -> None:
-    """Breaking out of a tool's items is how that call ended: replayed, it gives as many, and has no more to give."""
-    once, wants = Once(), [2, 2, 2, 3]
-
-    @surefoot.tool(effect="unsafe")
-    def pages() -> Iterator[int]:
-        effects.add("pages")
-        yield from range(10)
-
-    def main() -> list[int]:
-        items = pages()
-        found = [next(items) for _ in range(wants.pop(0))]
-        items.close()
-        once()
-        return found
-
-    assert resumed(guard, main) == [0, 1]
-    once.again()
-    with pytest.raises(ResultUnavailable, match="only 2 items"):
-        resumed(guard, main)
-    assert effects.count("pages") == 2
-
-
-def test_as_49_a_superseded_stream_may_claim_nothing_more(guard: Guard, effects: Effects) -> None:
-    """A stream that nobody reads gives way to a new call of its run; when its consumer comes back, its next call is refused."""
-
-    @surefoot.tool()
-    def charge(amount: int) -> int:
-        effects.add("charge", amount)
-        return amount
-
-    def main() -> Iterator[int]:
-        yield charge(1)
-        yield charge(2)
-
-    wrapped = surefoot.wrap(main, guard=guard)
-    with surefoot.run("r"):
-        stale = wrapped()
-        assert next(stale) == 1
-        assert list(wrapped()) == [1, 2]
-        with pytest.raises(LeaseLost):
-            next(stale)
-    assert effects.count("charge") == 2
-
-
-def test_a_stream_closed_early_can_be_resumed(guard: Guard, effects: Effects) -> None:
-    """A run whose consumer stopped is open: called again under its name, it replays and goes on."""
-
-    @surefoot.tool()
-    def charge(amount: int) -> int:
-        effects.add("charge", amount)
-        return amount
-
-    def main() -> Iterator[int]:
-        yield charge(1)
-        yield charge(2)
-
-    wrapped = surefoot.wrap(main, guard=guard)
-    with surefoot.run("r"):
-        items = wrapped()
-        next(items)
-        items.close()
-        assert [str(run.status) for run in guard.runs.list()] == ["open"]
-        assert list(wrapped()) == [1, 2]
-    assert effects.count("charge") == 2
-
-
 def test_as_22_what_a_tool_raises_is_an_answer(guard: Guard, effects: Effects) -> None:
     """An error is the caller's; asked for again an unclassified call gets it again, one that proved that nothing happened runs."""
 
@@ -397,93 +240,6 @@ def test_as_22_what_a_tool_raises_is_an_answer(guard: Guard, effects: Effects) -
     answers = surefoot.wrap(main, guard=guard)()
     assert answers == ["NotCommitted: busy", "proven", "ConnectionError: reset", "ConnectionError: reset"]
     assert (effects.count("proven"), effects.count("unknown")) == (2, 1)
-
-
-def test_as_16_one_business_key_and_another_amount(guard: Guard, effects: Effects) -> None:
-    """The same key is one effect across runs; with other arguments it is a conflict, and held where declared unsafe."""
-
-    @surefoot.tool(key=["order"])
-    def charge(order: int, amount: int) -> str:
-        effects.add("charge", order, amount)
-        return f"{order}: {amount}"
-
-    def main(amount: int) -> str:
-        return charge(7, amount)
-
-    wrapped = surefoot.wrap(main, guard=guard)
-    assert [wrapped(5), wrapped(5)] == ["7: 5", "7: 5"]
-    with pytest.raises(KeyConflict):
-        wrapped(6)
-    strict = surefoot.wrap(main, guard=Guard(guard.store, tools={"charge": ToolRule("unsafe", key="order")}))
-    with pytest.raises(InDoubt, match="held"):
-        strict(6)
-    assert effects.count("charge") == 1
-
-
-class Colour(enum.Enum):
-    """Something with a name."""
-
-    RED = 1
-
-
-@dataclass(frozen=True)
-class Order:
-    """A value."""
-
-    number: int
-    colour: Colour = Colour.RED
-
-
-class Client:
-    """A collaborator: compares by identity."""
-
-    def __init__(self, effects: Effects) -> None:
-        self.effects = effects
-
-    @surefoot.tool(effect="unsafe")
-    def send(self, order: Order, *rest: int, **options: object) -> Order:
-        """Send."""
-        self.effects.add("send", order.number, *rest)
-        return Order(order.number + 1)
-
-
-def test_methods_and_values_are_recognised_in_another_process(guard: Guard, effects: Effects) -> None:
-    """A method's object counts as its type and a dataclass as its content; a returned dataclass comes back as one."""
-    once = Once()
-
-    def main(client: Client) -> list[Order]:
-        found = [client.send(Order(1)), client.send(Order(2), 3, urgent={Colour.RED}, copy=PurePosixPath("x"))]
-        once()
-        return found
-
-    wrapped = surefoot.wrap(main, guard=guard)
-    with surefoot.run("r"):
-        with pytest.raises(Stop):
-            wrapped(Client(effects))
-        assert wrapped(Client(effects)) == [Order(2), Order(3)]
-    assert effects.count("send") == 2
-    assert {call.tool for call in guard.calls.list()} == {"Client.send"}
-
-
-class Money:
-    """A value that nobody can write down: it compares by content and has no fields."""
-
-    def __eq__(self, other: object) -> bool:
-        """Compare."""
-        return isinstance(other, Money)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def test_a_value_without_a_data_form_is_refused(guard: Guard) -> None:
-    """An argument that another process could not recognise is an error before the body, with what to do."""
-
-    @surefoot.tool()
-    def pay(money: object) -> object:
-        raise AssertionError
-
-    with pytest.raises(UsageError, match=r"'money' again .*Money has no data form.*: pass plain data"):
-        surefoot.wrap(lambda: pay(Money()), guard=guard)()
 
 
 def test_strict_refuses_what_nobody_classified_and_runs_without_a_name(tmp_path: Any) -> None:

@@ -7,30 +7,18 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash import Effects
+from python_support import settles, states
 
 import surefoot
 from surefoot import Guard, InDoubt, UsageError
 
 LIMIT = 0.3
-
-
-def settles(look: Callable[[], bool]) -> bool:
-    """Return whether something that other threads are about to do has happened within ten seconds."""
-    until = time.monotonic() + 10
-    while not look() and time.monotonic() < until:
-        threading.Event().wait(0.005)
-    return look()
-
-
-def states(guard: Guard) -> list[str]:
-    """Return the states of all calls."""
-    return [str(call.state) for call in guard.calls.list(limit=300)]
 
 
 @pytest.mark.parametrize("effect", ["unsafe", "unclassified"])

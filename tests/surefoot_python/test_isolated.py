@@ -15,12 +15,15 @@ from typing import Any
 
 import bodies
 import pytest
-from programs import Effects
-from test_deadline import settles, states
+from crash import Effects
+from python_support import settles, states
 
 import surefoot
 from surefoot import Guard, InDoubt, NotCommitted, ToolFailed, UsageError
 from surefoot_python.processes import _bodies, isolated
+
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+"""Where a program of its own finds the bodies."""
 
 
 @pytest.fixture
@@ -186,7 +189,7 @@ async def wait() -> None:
 
 def test_i_4_an_isolated_body_does_not_outlive_its_owner(file: str) -> None:
     """Whoever asked is killed: so is the body, because an owner that is dead must have none that runs."""
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bodies; bodies.busy({file!r})"
+    program = f"import sys; sys.path[:0] = {PATHS}; import bodies; bodies.busy({file!r})"
     with subprocess.Popen([sys.executable, "-c", program]) as owner:
         try:
             assert settles(lambda: bool(pids(file, "busy")))
@@ -199,7 +202,7 @@ def test_i_4_an_isolated_body_does_not_outlive_its_owner_in_a_fork_of_it(file: s
     """A process that the owner forked while the body ran has the pipe open too, and keeps nothing alive."""
     program = f"""
 import os, sys, threading, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {PATHS}
 import bodies
 from test_isolated import pids
 threading.Thread(target=bodies.busy, args=({file!r},), daemon=True).start()
