@@ -1,4 +1,4 @@
-"""A client made with the SDK, 1.x or 2.x: calls ``pay`` twice through the command that it is given, and prints what came back."""
+"""A client made with the SDK, 1.x or 2.x: calls ``pay`` as often as it is told, by the command it is given, and prints what came back."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ META = {"surefoot/idempotencyKey": "order-1"}
 
 async def main() -> None:
     """Call, and call again under the same key."""
-    parameters: Any = StdioServerParameters(command=sys.argv[1], args=sys.argv[2:], env=dict(os.environ))
+    times, *command = sys.argv[1:]
+    parameters: Any = StdioServerParameters(command=command[0], args=command[1:], env=dict(os.environ))
     found: dict[str, Any] = {"calls": []}
     async with stdio_client(parameters) as streams, ClientSession(*streams) as session:
         await session.initialize()
         found["tools"] = [tool.name for tool in (await session.list_tools()).tools]
-        for _ in range(2):
-            try:
-                result: Any = await asyncio.wait_for(session.call_tool("pay", {"amount": 7}, meta=META), 20)
-            except Exception as exc:  # noqa: BLE001 - a server that is gone
-                found["calls"].append({"gone": type(exc).__name__})
-                break
+        for _ in range(int(times)):
+            result: Any = await session.call_tool("pay", {"amount": 7}, meta=META)
             found["calls"].append(result.model_dump(by_alias=True, mode="json"))
     print(json.dumps(found))
 
