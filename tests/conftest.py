@@ -1,14 +1,16 @@
-"""What every test leaves as it found it."""
+"""What tests share, and what every test leaves as it found it."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from crash import Children, Effects
 
-from surefoot import redaction
+from surefoot import Guard, redaction
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +19,27 @@ def no_secrets_left() -> Iterator[None]:
     yield
     redaction._forms.clear()
     redaction._pattern = None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_children_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the processes that a module forked for its tests, its ``children``."""
+    yield
+    if isinstance(children := getattr(request.module, "children", None), Children):
+        children.close()
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    """An empty effects file."""
+    return Effects(tmp_path / "effects")
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Iterator[Guard]:
+    """A guard over a new SQLite store."""
+    with Guard(f"sqlite:///{tmp_path}/surefoot.db") as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 MISSING = importlib.util.find_spec("crewai") is None
 os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_TESTING": "true"}
@@ -46,15 +43,7 @@ if not MISSING:
         warnings.simplefilter("ignore")
         from crews import Effects
 
-    from surefoot import Guard
-
     @pytest.fixture
     def effects(tmp_path: Path) -> Effects:
         """An empty effects file."""
         return Effects(tmp_path / "effects")
-
-    @pytest.fixture
-    def guard(tmp_path: Path) -> Iterator[Guard]:
-        """A guard over a new SQLite store."""
-        with Guard(f"sqlite:///{tmp_path}/surefoot.db") as made:
-            yield made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ FORMS = ["kickoff", *(pytest.param(form, marks=SLOW) for form in ("akickoff", "s
 
 children = Children(Path(__file__).parent / "crew_child.py")
 process, killed, result = children.process, children.killed, children.result
-
-
-@pytest.fixture(scope="module", autouse=True)
-def closed() -> Iterator[None]:
-    """Nothing outlives the tests."""
-    yield
-    children.close()
 
 
 @pytest.mark.parametrize("form", FORMS)

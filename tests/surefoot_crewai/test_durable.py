@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ FLOWS = ["flow checkpoint", "persisted", "streamed"]
 
 children = Children(Path(__file__).parent / "durable_child.py")
 process, killed, result = children.process, children.killed, children.result
-
-
-@pytest.fixture(scope="module", autouse=True)
-def closed() -> Iterator[None]:
-    """Nothing outlives the tests."""
-    yield
-    children.close()
 
 
 @pytest.mark.parametrize("inputs", [pytest.param(True, marks=SLOW), False])

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from crash import Effects
-
 from surefoot import Guard
-
-
-@pytest.fixture
-def effects(tmp_path: Path) -> Effects:
-    """An empty effects file."""
-    return Effects(tmp_path / "effects")
 
 
 @pytest.fixture

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent.parent))  # so that tests and the workers that they start say sweeps.support
-
 from sweeps.support import memory_folder
 
 

@@ -37,13 +37,11 @@ def test_i1_i4_i7_the_protocol_agrees_with_its_model(store: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("store", STORES)
 def test_i1_i4_i7_the_protocol_agrees_with_its_model_at_length(store: str, say: Callable[[str], None]) -> None:
-    """The same, as many steps as it takes."""
+    """The same in other cases each time, but for continuous integration, where hypothesis itself takes the same ones."""
     Machine.reached.clear()
-    wanted = {"memory": 40_000, "sqlite": 12_000}[store]
-    while Machine.reached["steps"] < wanted or (Machine.reached["steps"] < 4 * wanted and not set(Machine.reached) >= SITUATIONS):
-        run_state_machine_as_test(machine(STORES[store]), settings=settings(COMMON, max_examples=150, print_blob=True, database=None))
-        say(f"{store}: {Machine.reached['steps']:,} steps without a difference")
-    say(f"{store}: reached {dict(Machine.reached)}")
+    cases = {"memory": 2000, "sqlite": 1000}[store]
+    run_state_machine_as_test(machine(STORES[store]), settings=settings(COMMON, max_examples=cases, print_blob=True, database=None))
+    say(f"{store}: {Machine.reached['steps']:,} steps without a difference, which reached {dict(Machine.reached)}")
     assert set(Machine.reached) >= SITUATIONS
 
 

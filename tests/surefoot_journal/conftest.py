@@ -1,8 +1,0 @@
-"""The journal's tests use what all tests share."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
