@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -254,6 +255,25 @@ def test_plugins_load_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made.adapter_for("x").name == "mine"
     with pytest.raises(AdapterUnavailable, match="pip install a"):
         made.adapter_for(3)
+
+
+def test_a_first_guard_loads_what_it_uses() -> None:
+    """The first guard of a process loads no verifier, no store but its own, and nothing that certifies."""
+    program = "import sys, surefoot; surefoot.Guard('memory://'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"surefoot_stores.memory", "surefoot_verifiers"} <= loaded
+    unused = ("surefoot_verifiers.", "surefoot_stores.postgres", "surefoot_stores.sqlite", "surefoot_conformance.harness")
+    assert [name for name in loaded if name.startswith(unused)] == []
+
+
+@pytest.mark.parametrize("package", ["surefoot_conformance", "surefoot_policy", "surefoot_stores", "surefoot_verifiers"])
+def test_a_public_name_that_is_loaded_on_demand_is_there(package: str) -> None:
+    """Each public name of a package that imports them on demand is found; a name that is none says so."""
+    module = importlib.import_module(package)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    with pytest.raises(AttributeError, match="no_such_name"):
+        module.no_such_name  # noqa: B018 - reading it is the test
 
 
 def test_the_development_store_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
