@@ -9,11 +9,14 @@ tools and graphs that a node function calls by itself, unless they are guarded o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot import Adapter, Capabilities, Guard, RunRecord, UsageError, hookimpl
 
 if TYPE_CHECKING:
+    from surefoot_adapters import Do
     from surefoot_langgraph._saver import SurefootSaver
 
 __all__ = ["LangGraphAdapter", "SurefootSaver", "surefoot_adapter"]
@@ -64,6 +67,19 @@ class LangGraphAdapter(Adapter):
     def guard_of(self, target: Any) -> Guard | None:
         """Return the guard of a graph (see :meth:`surefoot_journal.Replays.guard_of`)."""
         return getattr(getattr(type(target), "surefoot_binding", None), "guard", None)
+
+    def rewind(self, target: Any, run: RunRecord, mark: int | None) -> Do:
+        """Return what takes the thread's state back (see :class:`surefoot_recovery.Rewinds`); checkpointers are asked synchronously."""
+        from surefoot_adapters import Do
+        from surefoot_langgraph import _rewind
+
+        return Do(partial(_rewind.rewind, target, run, mark))
+
+    def place(self, target: Any, run: RunRecord, mark: int | None) -> Mapping[str, Any]:
+        """Return the config to branch off with (see :class:`surefoot_recovery.Branches`)."""
+        from surefoot_langgraph import _rewind
+
+        return _rewind.place(target, run, mark)
 
     def again(self, target: Any, run: RunRecord, given: Any) -> object:
         """Run a graph with a recorded input, without its checkpointer (see :meth:`surefoot_journal.Replays.again`)."""

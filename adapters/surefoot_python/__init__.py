@@ -10,6 +10,7 @@ without it (a warning says so), functions that nobody decorated, callable object
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from surefoot import Adapter, Capabilities, Guard, RunRecord, hookimpl
@@ -43,6 +44,14 @@ class PythonAdapter(Adapter):
         from surefoot_python import _tools
 
         return _tools.guarded(target, guard)
+
+    def introduce(self, guard: Guard, names: Collection[str]) -> None:
+        """Make the decorated functions of these names known to a guard that none of them was called with yet."""
+        from surefoot_python import _intercept
+
+        for subject in _intercept.subjects():
+            if subject.name in names and subject.name not in guard.declared and subject.guard in {None, guard}:
+                subject.meet(guard)
 
     def guard_of(self, target: Any) -> Guard | None:
         """Return the guard of a function (see :meth:`surefoot_journal.Replays.guard_of`)."""

@@ -96,6 +96,11 @@ def subject_of(target: Any) -> Subject | None:
     return _subjects.get(getattr(target, "__func__", target))
 
 
+def subjects() -> list[Subject]:
+    """Return everything that is guarded in this process."""
+    return list(_subjects.values())
+
+
 def again(target: Any, given: Mapping[str, Any]) -> Any:
     """Call a guarded function with arguments by name, as :meth:`Subject.arguments` made them, to its end.
 

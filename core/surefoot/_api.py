@@ -14,7 +14,7 @@ from surefoot.contracts import Policy, Store
 from surefoot.engine.guard import Guard
 from surefoot.errors import UsageError
 from surefoot.plugins import Plugins
-from surefoot.types import Budget, Effect, Event, Probe, Retry, StepRule, ToolRule
+from surefoot.types import Budget, Compensation, Effect, Event, Probe, Retry, StepRule, ToolRule
 
 __all__ = ["RunName", "declared_rule", "named_run", "run", "tool", "wrap"]
 
@@ -72,6 +72,7 @@ def tool(
     not_committed: tuple[type[BaseException], ...] = (),
     timeout: float | None = None,
     redact: Sequence[str] = (),
+    compensate: Compensation | None = None,
 ) -> Callable[[T], T]:
     """Declare what a tool does; the keywords are those of :class:`~surefoot.ToolRule`.
 
@@ -79,7 +80,7 @@ def tool(
     """
     if bare:
         raise UsageError("write @surefoot.tool() with its parentheses; they are where effect=, key= and the others go")
-    rule = ToolRule(effect, key, scope, probe, not_committed, timeout, redact)
+    rule = ToolRule(effect, key, scope, probe, not_committed, timeout, redact, compensate)
 
     def mark(target: T) -> T:
         object.__setattr__(target, _RULE, dataclasses.replace(rule))  # each tool has one of its own

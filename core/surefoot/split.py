@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
-from surefoot.contracts.checkpoint import CheckpointStore
-from surefoot.contracts.ledger import Ledger
-from surefoot.contracts.store import Counters, EventLog, Leases, Records, Store, Transaction
+from surefoot.contracts.store import Store, Transaction
 
 __all__ = ["SplitStore"]
 
@@ -27,7 +27,8 @@ class SplitStore(Store):
     def transaction(self, *, write: bool = True) -> Iterator[Transaction]:
         """Open both; the ledger, being the inner one, commits first."""
         with self._checkpoints.transaction(write=write) as kept, self._ledger.transaction(write=write) as tx:
-            yield _Both(tx, kept)
+            both: Any = SimpleNamespace(**{n: getattr(kept if n == "checkpoints" else tx, n) for n in Transaction.__annotations__})
+            yield both
 
     def digest_key(self) -> bytes:
         """Return the ledger's key."""
@@ -45,13 +46,3 @@ class SplitStore(Store):
         """Close both."""
         self._ledger.close()
         self._checkpoints.close()
-
-
-class _Both:
-    def __init__(self, tx: Transaction, kept: Transaction) -> None:
-        self.calls: Ledger = tx.calls
-        self.events: EventLog = tx.events
-        self.leases: Leases = tx.leases
-        self.records: Records = tx.records
-        self.counters: Counters = tx.counters
-        self.checkpoints: CheckpointStore = kept.checkpoints

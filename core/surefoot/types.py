@@ -70,6 +70,10 @@ class RunStatus(StrEnum):
     SUSPENDED = "suspended"
     COMPLETED = "completed"
     ABANDONED = "abandoned"
+    COMPENSATED = "compensated"
+    """All of it was undone."""
+    COMPENSATION_FAILED = "compensation_failed"
+    """It was to be undone, and something of it could not be."""
 
 
 class ErrorClass(StrEnum):
@@ -106,6 +110,7 @@ class NotSeen:
 
 ProbeAnswer: TypeAlias = Happened | WillNotHappen | NotSeen
 Probe: TypeAlias = Callable[["Call"], ProbeAnswer | Awaitable[ProbeAnswer]]
+Compensation: TypeAlias = Callable[["Call", Any], Any]
 
 
 happened = Happened
@@ -135,6 +140,9 @@ class ToolRule:
     """Seconds that the caller waits for the body; after that the call is in doubt until the body lands (AS-42)."""
     redact: Sequence[str] = ()
     """Names of the arguments whose values are neither stored nor shown to anybody, a probe included. Dedup still works (AS-67)."""
+    compensate: Compensation | None = None
+    """Undoes a committed call when its run is rolled back; sync or async. Gets the :class:`Call` and what it returned. Governed like a
+    call itself, as the tool ``undo:<tool>``, and at most once unless ``@surefoot.tool(effect="idempotent")`` says otherwise (I19)."""
 
     def __post_init__(self) -> None:
         """Normalise the spellings users type; refuse what cannot work with a :class:`~surefoot.UsageError`."""
@@ -143,7 +151,8 @@ class ToolRule:
         expect("key", key, "a list of argument names", are_texts)
         expect("scope", self.scope, "'tenant' or 'run'", ["tenant", "run"].__contains__)
         expect("redact", self.redact, "a list of argument names", are_texts)
-        expect("probe", self.probe, "a function that takes a Call", lambda given: given is None or callable(given))
+        for name, given, what in (("probe", self.probe, "a Call"), ("compensate", self.compensate, "a Call and its result")):
+            expect(name, given, f"a function that takes {what}", lambda given: given is None or callable(given))
         expect("timeout", self.timeout, "a number of seconds, 0 or more", is_time)
         expect("not_committed", self.not_committed, "a tuple of exceptions", lambda given: isinstance(given, tuple))
         object.__setattr__(self, "effect", Effect(self.effect))

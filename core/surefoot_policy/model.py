@@ -12,7 +12,7 @@ Choice = Literal["allow", "deny", "approve"]
 Scope = Literal["execution", "run", "thread", "tenant"]
 Action = Literal["reject", "pause", "abort"]
 EffectName = Literal["read", "idempotent", "unsafe", "composite", "unclassified"]
-_RULE = ("effect", "key", "scope", "probe", "not_committed", "timeout", "redact")
+_RULE = ("effect", "key", "scope", "probe", "not_committed", "timeout", "redact", "compensate")
 _LIMITS = ("calls", "tokens", "cost_usd", "seconds", "depth", "iterations")
 
 
@@ -60,6 +60,8 @@ class ToolEntry(_Entry):
     """Seconds that the caller waits for the body."""
     redact: list[str] = []
     """Names of the arguments whose values are neither stored nor shown."""
+    compensate: Named | None = None
+    """``module:function`` that undoes a committed call when its run is rolled back."""
 
     @model_validator(mode="after")
     def _says_something_that_can_hold(self) -> Self:

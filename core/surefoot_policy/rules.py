@@ -125,7 +125,8 @@ class Rules:
             effects += [Effect(entry.effect)] if entry.effect is not None else []
             given = {name: getattr(entry, name) for name in ("key", "timeout") if getattr(entry, name)}
             given |= {"scope": entry.scope} if entry.scope is not None else {}
-            given |= {"probe": self._named(compiled, entry.probe)} if entry.probe is not None else {}
+            named = {"probe": entry.probe, "compensate": entry.compensate}
+            given |= {field: self._named(compiled, spec) for field, spec in named.items() if spec is not None}
             given |= {"not_committed": tuple(self._named(compiled, spec) for spec in entry.not_committed)} if entry.not_committed else {}
             fields = {**given, **fields, "redact": [*fields.get("redact", []), *entry.redact]}
         if effects:
@@ -135,7 +136,7 @@ class Rules:
     def check_names(self) -> None:
         """Import what entries name. Raises :class:`~surefoot.UsageError` for what is not there."""
         for compiled in self._entries:
-            for spec in filter(None, [compiled.entry.probe, *compiled.entry.not_committed]):
+            for spec in filter(None, [compiled.entry.probe, compiled.entry.compensate, *compiled.entry.not_committed]):
                 self._named(compiled, spec)
 
     def _named(self, compiled: _Compiled, spec: str) -> Any:
@@ -165,6 +166,7 @@ def tightened(declared: ToolRule, policy: ToolRule) -> ToolRule:
         not_committed=declared.not_committed or policy.not_committed,
         timeout=min(timeouts, default=None),
         redact=[*declared.redact, *(name for name in policy.redact if name not in declared.redact)],
+        compensate=declared.compensate or policy.compensate,
     )
 
 

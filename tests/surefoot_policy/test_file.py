@@ -136,6 +136,7 @@ RULES = {
     "not_committed": ("not_committed: ['builtins:KeyError']", "not_committed", (KeyError,)),
     "timeout": ("timeout: 2", "timeout", 2.0),
     "redact": ("redact: [card]", "redact", ["card"]),
+    "compensate": ("compensate: 'test_file:probe'", "compensate", None),
 }
 
 

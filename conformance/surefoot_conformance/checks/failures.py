@@ -485,13 +485,3 @@ def a_late_landing_is_waited_for(lab: Lab) -> None:
     equal("effects", lab.effects.count("charge"), 1)
     equal("the model saw", lab.seen(), ["charge 5"])
     equal("the call", lab.states(), ["committed"])
-
-
-@check("adapter", "L2", faces=BOTH)
-def a_rollback_undoes_each_effect_once(lab: Lab) -> None:
-    """I18: after a rollback every later effect is compensated once, in reverse order, or listed."""
-    from surefoot.engine.inbox import Runs
-
-    if not hasattr(Runs, "rollback"):
-        raise Skip("this surefoot has no rollback")
-    expect(lab.look(lambda guard: callable(getattr(guard.runs, "rollback", None))), "rollback is no method")

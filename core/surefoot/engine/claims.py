@@ -243,7 +243,7 @@ def _known(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
         return _conflict(unit, claim, record)
     reruns = not claim.at_most_once or record.effect is Effect.COMPOSITE
     match record.state:
-        case CallState.COMMITTED if claim.effect is not Effect.READ:
+        case CallState.COMPENSATION_FAILED | CallState.COMMITTED if claim.effect is not Effect.READ:
             return _replay(unit, claim, record)
         case CallState.INTENT if claim.guard.is_running(record):
             return Busy(record)

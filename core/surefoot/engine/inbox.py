@@ -91,6 +91,14 @@ class Runs(_View):
                     return
                 time.sleep(poll)
 
+    def rollback(self, run_id: str, **options: Any) -> Any:
+        """Undo what a run did after one of its steps; see :func:`surefoot_recovery.rollback`, whose options these are."""
+        return self._guard.plugins.view("rollback", self._guard)(run_id, **options)
+
+    def fork(self, run_id: str, **options: Any) -> Any:
+        """Branch off a run at one of its steps; see :func:`surefoot_recovery.fork`, whose options these are."""
+        return self._guard.plugins.view("fork", self._guard)(run_id, **options)
+
     def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
         """Return the run's committed steps, oldest first."""
         return self._look(lambda unit: unit.checkpoints.list(run_id, limit=sys.maxsize))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["passed", "reentered", "remind", "same", "unmatched"]
 
-_EFFECTS = frozenset({CallState.COMMITTED, CallState.IN_DOUBT, CallState.RAISED, CallState.INTENT})
+_EFFECTS = frozenset({CallState.COMMITTED, CallState.IN_DOUBT, CallState.RAISED, CallState.INTENT, CallState.COMPENSATION_FAILED})
 
 
 def reentered(claim: Claim) -> list[Frame]:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
     from surefoot.engine.unit import Unit
 
-__all__ = ["Opened", "RunSpec", "close_run", "find_run", "open_run"]
+__all__ = ["Opened", "RunSpec", "close_run", "find_run", "load", "open_run", "release", "save", "take"]
 
 _log = logging.getLogger("surefoot.run")
 _RUNS: Final = "runs"
-_THREADS: Final = "threads"
-_INPUTS: Final = "inputs"
+THREADS: Final = "threads"
+INPUTS: Final = "inputs"
 _held: dict[tuple[str, str], int] = {}
 """Leases that this process holds: store and name → epoch."""
 _live: dict[tuple[str, str], LiveRun] = {}
@@ -85,7 +85,7 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
     Raises :class:`~surefoot.InDoubt` when that run is held, after its probes were asked, and
     :class:`~surefoot.InFlight` when the thread stays busy for longer than ``wait=``.
     """
-    taken = yield from _take(guard, spec)
+    taken = yield from take(guard, spec)
     try:
         head = yield spec.head
         before = taken.open_run
@@ -103,11 +103,11 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
         record = yield from _begin(guard, spec, taken, head, fork)
         return Opened(_alive(guard, spec, record, taken.lease, resumed=fork is not None), "given")
     except BaseException:
-        yield from _release(guard, taken.lease)
+        yield from release(guard, taken.lease)
         raise
 
 
-def _take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
+def take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
     """Take the lease of the thread at once from a dead owner, or wait for a living one."""
     name = f"{spec.tenant}/{spec.thread}"
     if guard.redact(name) != name:
@@ -121,7 +121,7 @@ def _take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
         try:
             taken = yield Tx(partial(_try_take, guard=guard, spec=spec, name=name, awaited=taken, leases=leases))
         except BaseException:
-            yield from _release(guard, leases[-1] if leases else None)
+            yield from release(guard, leases[-1] if leases else None)
             raise
         if isinstance(taken, _Taken):
             return taken
@@ -132,7 +132,7 @@ def _try_take(unit: Unit, guard: Guard, spec: RunSpec, name: str, awaited: str, 
     """Take the lease, or return the run that has it."""
     lease = unit.leases.get(name)
     me = guard.store.owner()
-    known = unit.records.get(_THREADS, name)
+    known = unit.records.get(THREADS, name)
     if lease is not None and lease.held:
         live = _live.get((guard.store.url, name))
         paused = live is not None and live.paused and live.lease is not None and live.lease.epoch == lease.epoch
@@ -146,7 +146,7 @@ def _try_take(unit: Unit, guard: Guard, spec: RunSpec, name: str, awaited: str, 
         return _Taken(taken, None, None, 1)
     last = load(unit, known.value["run"])
     joins = spec.joins and last is not None and last.run_id == awaited and last.digest == spec.digest
-    is_open = last is not None and (joins or last.status in {RunStatus.OPEN, RunStatus.SUSPENDED})
+    is_open = last is not None and (joins or last.ended is None)
     return _Taken(taken, last if is_open else None, last, known.value["count"] + 1)
 
 
@@ -174,7 +174,7 @@ def _resume(guard: Guard, spec: RunSpec, live: LiveRun, head: str | None) -> Pro
         return Opened(live, "nothing" if passed_on else "given")
     if head != record.first:
         return Opened(live, "given")
-    stored = yield Tx(lambda unit: unit.records.get(_INPUTS, record.run_id), write=False)
+    stored = yield Tx(lambda unit: unit.records.get(INPUTS, record.run_id), write=False)
     if stored is None:
         return Opened(live, "given")
     return Opened(live, "stored", guard.codec.loads(stored.value))
@@ -193,12 +193,12 @@ def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, fork: s
     record = RunRecord(*place, is_open, spec.digest, spec.adapter, first, origin, head, last, now)
 
     def work(unit: Unit) -> None:
-        _save(unit, record)
+        save(unit, record)
         unit.emit(run_id, "run.opened", thread=spec.thread, adapter=spec.adapter, ordinal=taken.ordinal, origin=record.origin)
         if spec.thread is not None:
-            unit.records.put(_THREADS, f"{spec.tenant}/{spec.thread}", {"run": run_id, "count": taken.ordinal})
+            unit.records.put(THREADS, f"{spec.tenant}/{spec.thread}", {"run": run_id, "count": taken.ordinal})
         if stored is not None:
-            unit.records.put(_INPUTS, run_id, stored)
+            unit.records.put(INPUTS, run_id, stored)
 
     yield Tx(work)
     return record
@@ -213,7 +213,7 @@ def _writer(unit: Unit, run: RunRecord | None, checkpoint: str) -> RunRecord | N
 
 def _abandon(unit: Unit, record: RunRecord, behind: Mapping[str, int]) -> None:
     """Close an open run in favour of a new one; what its framework never got stays with the thread (AS-98)."""
-    _save(unit, dataclasses.replace(record, status=RunStatus.ABANDONED, ended=unit.now, reason="another input came"))
+    save(unit, dataclasses.replace(record, status=RunStatus.ABANDONED, ended=unit.now, reason="another input came"))
     unit.emit(record.run_id, "run.ended", status="abandoned")
     after = None
     while page := unit.calls.list(state=CallState.COMMITTED, run_id=record.run_id, after=after, limit=500):
@@ -246,12 +246,12 @@ def _close(unit: Unit, run: LiveRun, status: RunStatus, reason: str) -> Exceptio
     status = RunStatus.OPEN if hold else status
     if status is not record.status or status is RunStatus.SUSPENDED:
         ended = unit.now if status is RunStatus.COMPLETED else None
-        _save(unit, dataclasses.replace(record, status=status, ended=ended, reason=reason))
+        save(unit, dataclasses.replace(record, status=status, ended=ended, reason=reason))
         unit.emit(record.run_id, "run.ended" if ended else "run.paused", status=str(status))
     return holds.error(unit, record.run_id, hold) if hold else None
 
 
-def _release(guard: Guard, lease: Lease | None) -> Program[None]:
+def release(guard: Guard, lease: Lease | None) -> Program[None]:
     """Give the lease back. Where the store is away it stays taken there, by an owner that does not hold it and may take it again."""
     _forget(guard, lease)
     if lease is not None:
@@ -270,7 +270,8 @@ def _forget(guard: Guard, lease: Lease | None) -> None:
         _held.pop(key, None)
 
 
-def _save(unit: Unit, record: RunRecord) -> None:
+def save(unit: Unit, record: RunRecord) -> None:
+    """Write where a run stands."""
     unit.records.put(_RUNS, record.run_id, dataclasses.asdict(dataclasses.replace(record, hold=())))
 
 

@@ -94,6 +94,7 @@ TABLE: Final[dict[tuple[CallState | None, CallEvent], Transition]] = {
     (_S.COMMITTED, _E.COMPENSATED): _T(_S.COMPENSATED, sticky=False),
     (_S.COMMITTED, _E.COMPENSATION_FAILED): _T(_S.COMPENSATION_FAILED),
     (_S.COMPENSATION_FAILED, _E.COMPENSATED): _T(_S.COMPENSATED, sticky=False),
+    (_S.COMPENSATION_FAILED, _E.REPLAYED): _T(_S.COMPENSATION_FAILED, why="it happened, and is not undone"),
     (_S.COMPENSATED, _E.REENTERED): _AGAIN,
     (_S.FAILED, _E.REENTERED): _AGAIN,
     (_S.FAILED, _E.LANDED_LATE): _T(_S.COMMITTED, sticky=True, why="nobody was given the value yet"),

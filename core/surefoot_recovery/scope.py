@@ -1,0 +1,47 @@
+"""A scope: all of it, or none of what can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import surefoot
+from surefoot import ApprovalPending, Guard, InDoubt, InFlight, RunStatus
+from surefoot.engine.program import Tx
+from surefoot.engine.run import THREADS
+from surefoot_recovery.rollback import rollback
+
+__all__ = ["undone_on_failure"]
+
+
+@contextmanager
+def undone_on_failure(
+    guard: Guard, name: str | None = None, *, tenant: str = "default", thread: str | None = None, partial: bool = False, app: Any = None
+) -> Iterator[None]:
+    """Name the run of the wrapped call in the block (as :func:`surefoot.run`), and undo it when the block finally fails (AS-70).
+
+    .. code-block:: python
+
+        with undone_on_failure(guard, "transfer-7"):
+            transfer("a", "b", 10)
+
+    An error of a tool that a framework or the code inside handles is no failure of the scope: only what leaves the block is. Where
+    nobody knows yet (:class:`~surefoot.InDoubt`, an approval that is pending, a run that is busy) nothing is undone, and the run can be
+    resumed. The error leaves the block in any case. What cannot be undone is as in :func:`rollback`: with ``partial`` it is left,
+    without nothing is undone, and :class:`RollbackRefused` is raised from the error.
+    """
+    try:
+        with surefoot.run(name, tenant=tenant, thread=thread):
+            yield
+    except (InDoubt, ApprovalPending, InFlight):
+        raise
+    except Exception as exc:
+        key = f"{tenant}/{thread or f'run:{name}'}"
+        found = guard.transact(Tx(lambda unit: unit.records.get(THREADS, key), write=False))
+        if found is not None and guard.runs.show(found.value["run"]).status in {RunStatus.OPEN, RunStatus.COMPLETED}:
+            try:
+                rollback(guard, found.value["run"], partial=partial, by=f"scope {name or thread}", app=app)
+            except surefoot.SurefootError as refused:
+                raise refused from exc
+        raise

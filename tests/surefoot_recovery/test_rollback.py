@@ -1,0 +1,261 @@
+"""Rolling back plain Python: what is undone, in which order, and what refuses it. Effects are counted in a file that tools write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bank import Bank
+from crash import Effects, died, look, printed
+
+from surefoot import CallState, InDoubt, NotCommitted, NotFound, UsageError
+from surefoot_recovery import Plan, RollbackRefused
+
+DONE = ["credit", "notify", "withdraw"]
+UNDONE = ["undo withdraw", "undo notify", "undo credit"]
+
+
+def process(folder: Path, do: str, **told: Any) -> subprocess.CompletedProcess[str]:
+    """Run one process of a scenario."""
+    command = [sys.executable, str(Path(__file__).parent / "bank.py"), json.dumps({"folder": str(folder), "do": do, **told})]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def states(bank: Bank) -> dict[str, str]:
+    """Return where the calls of the newest run stand."""
+    return {row.tool: str(row.state) for row in bank.guard.calls.list(run_id=bank.newest.run_id)}
+
+
+# --- AS-70
+
+
+def test_as_70_an_error_that_is_tried_again_undoes_nothing(tmp_path: Path) -> None:
+    """The withdrawal fails and then succeeds on retry: nothing is compensated, and the run is completed."""
+    bank = Bank(tmp_path, {"fails": {"withdraw": 1}, "tries": 2})
+    assert bank.scoped() == ["credit 10", "withdraw 10"]
+    assert (bank.did(), bank.newest.status) == (DONE, "completed")
+
+
+def test_as_70_a_scope_that_finally_fails_is_undone_newest_first(tmp_path: Path) -> None:
+    """The withdrawal fails for good: what was done is compensated in reverse order, once each, and the run is ``compensated``."""
+    bank = Bank(tmp_path, {"fails": {"withdraw": 1}})
+    with pytest.raises(NotCommitted, match="withdraw is closed"):
+        bank.scoped()
+    assert bank.did() == ["credit", "notify", "undo notify", "undo credit"]
+    assert bank.newest.status == "compensated"
+    assert states(bank) == {"credit": "compensated", "notify": "compensated", "withdraw": "failed"}
+
+
+def test_as_70_a_compensation_that_fails_is_no_success_and_can_be_tried_again(tmp_path: Path) -> None:
+    """A compensation that fails stops the rollback at its place, holds the run as ``compensation_failed``, and goes on when asked again."""
+    bank = Bank(tmp_path, {"fails": {"undo notify": 1}})
+    bank.run()
+    run = bank.newest.run_id
+    undone = bank.guard.runs.rollback(run, by="tester")
+    assert (undone.status, len(undone.compensated), len(undone.failed), len(undone.left)) == ("compensation_failed", 1, 1, 2)
+    assert states(bank) == {"credit": "committed", "notify": "compensation_failed", "withdraw": "compensated"}
+    assert (bank.newest.status, bool(bank.newest.hold)) == ("compensation_failed", True)
+    with pytest.raises(InDoubt, match="a rollback of it is under way"):
+        bank.run()
+    assert bank.guard.runs.rollback(run, by="tester").status == "compensated"
+    assert bank.did() == [*DONE, *UNDONE]
+    assert (bank.newest.status, bank.newest.hold) == ("compensated", ())
+
+
+def test_as_70_partial_goes_past_a_compensation_that_fails(tmp_path: Path) -> None:
+    """With ``partial`` the others are undone, the failed one is listed, and the status says so."""
+    bank = Bank(tmp_path, {"fails": {"undo notify": 1}})
+    bank.run()
+    undone = bank.guard.runs.rollback(bank.newest.run_id, partial=True, by="tester")
+    assert bank.did() == [*DONE, "undo withdraw", "undo credit"]
+    assert (undone.status, undone.left == undone.failed, len(undone.failed)) == ("compensation_failed", True, 1)
+    assert (bank.newest.status, bank.newest.hold) == ("compensation_failed", ())
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "call.claimed undo:notify",
+        "effect undo notify",
+        "call.committed undo:notify",
+        "call.compensated notify",
+        "run.rollback_begun",
+        "call.compensated credit",
+        "run.rolled_back",
+    ],
+)
+def test_as_70_i18_i19_a_killed_rollback_goes_on_and_undoes_each_effect_once(tmp_path: Path, point: str) -> None:
+    """Killed anywhere, the rollback is finished by asking again: each compensation ran at most once, in reverse order, or is in doubt."""
+    assert printed(process(tmp_path, "run")) == ["credit 10", "withdraw 10"]
+    died(process(tmp_path, "undo", kill=point))
+    if point != "run.rolled_back":
+        assert "a rollback of it is under way" in process(tmp_path, "run").stderr, "nobody goes on from a state that is half undone"
+    again = process(tmp_path, "undo")
+    did = [effect[0] for effect in Effects(tmp_path / "effects").all()]
+    if point in {"call.claimed undo:notify", "effect undo notify"}:
+        assert "InDoubt" in again.stderr
+        (doubt,) = look(tmp_path).calls.list(state="in_doubt")
+        assert doubt.tool == "undo:notify"
+        happened = "undo notify" in did
+        look(tmp_path).calls.settle(doubt.call_id, by="tester", **({"committed": "undid notify"} if happened else {"failed": True}))
+        again = process(tmp_path, "undo")
+    assert printed(again)[0] == "compensated"
+    assert [effect[0] for effect in Effects(tmp_path / "effects").all()] == [*DONE, *UNDONE]
+
+
+def test_as_70_negative_control_without_a_ledger_a_killed_rollback_undoes_twice(tmp_path: Path) -> None:
+    """The same compensations called by hand, killed and called again, undo twice: the matrix can fail."""
+    bank = Bank(tmp_path)
+    bank.run()
+    for _ in range(2):  # a process that dies after the first, and the next one
+        for row in reversed(bank.guard.calls.list(run_id=bank.newest.run_id)):
+            bank.effects.add(f"undo {row.tool}")
+    assert bank.did().count("undo withdraw") == 2
+
+
+# --- AS-71
+
+
+def test_as_71_what_cannot_be_completed_is_refused_before_anything_is_undone(tmp_path: Path) -> None:
+    """One call that declares no compensation refuses the whole rollback; the error lists it, and nothing was undone or held."""
+    bank = Bank(tmp_path, {"declares": ["credit", "withdraw"]})
+    bank.run()
+    with pytest.raises(RollbackRefused, match="notify declares no compensate=") as refused:
+        bank.guard.runs.rollback(bank.newest.run_id, by="tester")
+    assert [item.tool for item in refused.value.plan.blocking] == ["notify"]
+    assert (bank.did(), bank.newest.status, bank.newest.hold) == (DONE, "completed", ())
+    undone = bank.guard.runs.rollback(bank.newest.run_id, partial=True, by="tester")
+    assert bank.did() == [*DONE, "undo withdraw", "undo credit"]
+    assert [bank.guard.calls.show(call).tool for call in undone.left] == ["notify"]
+
+
+def test_as_71_an_effect_in_doubt_refuses_the_rollback(tmp_path: Path) -> None:
+    """Nobody knows whether a call in doubt needs to be undone: the rollback is refused, and with ``partial`` it is listed."""
+    died(process(tmp_path, "run", kill="effect withdraw"))
+    refused = process(tmp_path, "undo")
+    assert "InDoubt" in refused.stderr
+    assert "settle it, or --partial" in refused.stderr
+    assert [effect[0] for effect in Effects(tmp_path / "effects").all()] == DONE
+    assert printed(process(tmp_path, "undo", partial=True)) == ["compensated", 2]
+    assert [effect[0] for effect in Effects(tmp_path / "effects").all()] == [*DONE, "undo notify", "undo credit"]
+
+
+# --- AS-72
+
+
+def test_as_72_the_plan_lists_what_came_after_the_step_and_writes_nothing(tmp_path: Path) -> None:
+    """The plan names each effect after the step as compensable or irreversible, newest first; making it changes nothing."""
+    bank = Bank(tmp_path, {"declares": ["credit", "withdraw"]})
+    bank.run()
+    before = len(bank.guard.runs.events(bank.newest.run_id))
+    plan = bank.guard.runs.rollback(bank.newest.run_id, to="fetch", plan=True, by="tester")
+    assert isinstance(plan, Plan)
+    assert [(item.tool, item.state, item.fate) for item in plan.items] == [
+        ("withdraw", "committed", "compensable"),
+        ("notify", "committed", "irreversible"),
+    ]
+    assert [path.split("/")[-1].split("#")[0] for path in plan.steps] == ["transfer", "send"]
+    assert (len(bank.guard.runs.events(bank.newest.run_id)), len(bank.guard.runs.list())) == (before, 1)
+
+
+def test_as_72_running_forward_replays_what_stays_and_runs_what_was_undone(tmp_path: Path) -> None:
+    """Back to a step and run again under its name: the step is not repeated, what was undone happens anew, and can be undone again."""
+    bank = Bank(tmp_path)
+    bank.run()
+    run = bank.newest.run_id
+    for times in (1, 2):
+        undone = bank.guard.runs.rollback(run, to="fetch", by="tester")
+        assert (undone.status, bank.newest.status, len(undone.compensated)) == ("rolled_back", "open", 2)
+        assert bank.run() == ["credit 10", "withdraw 10"]
+        assert (bank.newest.run_id, bank.newest.status) == (run, "completed")
+        assert bank.did() == DONE + ["undo withdraw", "undo notify", "notify", "withdraw"] * times
+
+
+def test_as_72_an_effect_that_was_left_is_replayed_not_repeated(tmp_path: Path) -> None:
+    """An irreversible effect that ``partial`` left is not repeated when the run goes forward again."""
+    bank = Bank(tmp_path, {"declares": ["credit", "withdraw"]})
+    bank.run()
+    bank.guard.runs.rollback(bank.newest.run_id, to="fetch", partial=True, by="tester")
+    assert bank.run() == ["credit 10", "withdraw 10"]
+    assert bank.did() == [*DONE, "undo withdraw", "withdraw"]
+
+
+def test_i18_the_state_after_a_rollback_is_the_state_at_the_step(tmp_path: Path) -> None:
+    """The committed steps that stand after a rollback are those that stood when the step was committed, with equal outputs."""
+    bank = Bank(tmp_path, {"fails": {"withdraw": 1}})
+    with pytest.raises(NotCommitted):
+        bank.run()
+    run = bank.newest.run_id
+    at_fetch = [(c.path, c.output) for c in bank.guard.runs.checkpoints(run)]
+    bank.run()
+    bank.guard.runs.rollback(run, to="fetch", by="tester")
+    standing = {c.path: c.output for c in bank.guard.runs.checkpoints(run)}
+    assert [(path, output) for path, output in standing.items() if output is not None] == at_fetch
+
+
+def test_a_rollback_names_the_steps_that_there_are(tmp_path: Path) -> None:
+    """An unknown step, an unknown run and a run that another one stands on are refused with what to do instead."""
+    bank = Bank(tmp_path)
+    bank.run()
+    run = bank.newest.run_id
+    with pytest.raises(NotFound, match="it has transfer#1/fetch#1"):
+        bank.guard.runs.rollback(run, to="nowhere", by="tester")
+    with pytest.raises(NotFound):
+        bank.guard.runs.rollback("run_0", by="tester")
+    bank.run(amount=11)
+    with pytest.raises(UsageError, match="stands on it"):
+        bank.guard.runs.rollback(run, by="tester")
+
+
+def test_i19_a_compensation_is_a_call_of_the_ledger(tmp_path: Path) -> None:
+    """Each compensation has a row of its own, claimed before its body and committed after it, in the rollback's run."""
+    bank = Bank(tmp_path)
+    bank.run()
+    bank.guard.runs.rollback(bank.newest.run_id, by="tester")
+    rows = bank.guard.calls.list(run_id=f"{bank.newest.run_id}~1")
+    assert [(row.tool, row.effect, row.state) for row in rows] == [
+        (f"undo:{tool}", "unsafe", CallState.COMMITTED) for tool in ("withdraw", "notify", "credit")
+    ]
+    kinds = [event.type for event in bank.guard.runs.events(f"{bank.newest.run_id}~1") if event.call_id]
+    assert kinds == ["call.claimed", "call.committed"] * 3
+
+
+# --- AS-81
+
+
+def test_as_81_a_fork_replays_what_is_before_it_and_shares_what_is_after(tmp_path: Path) -> None:
+    """A branch at a step has its outputs and effects; the same requests after it get the run's answers, and the run stays as it is."""
+    bank = Bank(tmp_path)
+    bank.run()
+    branch = bank.guard.runs.fork(bank.newest.run_id, at="fetch", name="t-7b", by="tester")
+    assert bank.run("t-7b") == ["credit 10", "withdraw 10"]
+    assert bank.did() == DONE
+    assert sorted((run.thread, run.status) for run in bank.guard.runs.list()) == [("run:t-7", "completed"), ("run:t-7b", "completed")]
+    assert bank.guard.runs.show(branch.run_id).origin != branch.run_id
+
+
+def test_as_81_another_effect_after_the_fork_needs_a_decision(tmp_path: Path) -> None:
+    """A branch that asks for another unsafe effect than the run did after the fork is held until a person decides."""
+    bank = Bank(tmp_path)
+    bank.run()
+    bank.guard.runs.fork(bank.newest.run_id, at="fetch", name="t-7b", by="tester")
+    other = Bank(tmp_path)
+    real = other.withdraw
+    other.withdraw = lambda account, amount: real(account, amount + 1)
+    with pytest.raises(InDoubt, match="with other arguments"):
+        other.run("t-7b")
+    assert bank.did() == DONE
+
+
+def test_a_fork_is_named_and_has_a_run_to_branch_off(tmp_path: Path) -> None:
+    """A name that is taken and an unknown step are refused."""
+    bank = Bank(tmp_path)
+    bank.run()
+    with pytest.raises(UsageError, match="already"):
+        bank.guard.runs.fork(bank.newest.run_id, at="fetch", name="t-7", by="tester")
+    with pytest.raises(NotFound):
+        bank.guard.runs.fork(bank.newest.run_id, at="nowhere", by="tester")
