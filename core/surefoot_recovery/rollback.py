@@ -270,6 +270,7 @@ def _finish(unit: Unit, begun: _Begun, done: Undone, run_id: str, to: str | None
         status = RunStatus.COMPENSATED
     if to is None and not stuck:
         ended = unit.now
+        _keep(unit, run, done.left)
     if not stuck:
         _forget(unit, run, to)
         holds.lift(unit, begun.run.run_id, {run_id})
@@ -279,6 +280,13 @@ def _finish(unit: Unit, begun: _Begun, done: Undone, run_id: str, to: str | None
     save(unit, replace(run, status=status, ended=ended, reason=f"rolled back to {done.plan.to or 'its beginning'}"))
     told: dict[str, Any] = {"compensated": list(done.compensated), "failed": list(done.failed), "left": list(done.left)}
     unit.emit(run_id, "run.rolled_back", status=done.status, to=done.plan.to, **told)
+
+
+def _keep(unit: Unit, run: RunRecord, left: tuple[str, ...]) -> None:
+    """Keep what was not undone for the thread: the first equal request of a later run gets its answer, and does not repeat it (AS-72)."""
+    for row in filter(None, (unit.calls.get(call_id) for call_id in left if run.thread is not None)):
+        if row.state is CallState.COMMITTED and not row.sticky:
+            unit.move(row, CallEvent.UNDELIVERED)
 
 
 def _forget(unit: Unit, run: RunRecord, to: str | None) -> None:

@@ -184,6 +184,16 @@ def test_as_72_an_effect_that_was_left_is_replayed_not_repeated(tmp_path: Path) 
     assert bank.did() == [*DONE, "undo withdraw", "withdraw"]
 
 
+def test_as_72_what_a_whole_rollback_left_is_not_repeated_by_the_next_run(tmp_path: Path) -> None:
+    """All of a run undone but one irreversible effect: the next run of that name gets its answer, once, and does the rest anew."""
+    bank = Bank(tmp_path, {"declares": ["credit", "withdraw"]})
+    bank.run()
+    bank.guard.runs.rollback(bank.newest.run_id, partial=True, by="tester")
+    assert bank.run() == ["credit 10", "withdraw 10"]
+    assert bank.did() == [*DONE, "undo withdraw", "undo credit", "credit", "withdraw"]
+    assert len([run for run in bank.guard.runs.list() if run.adapter != "rollback"]) == 2
+
+
 def test_i18_the_state_after_a_rollback_is_the_state_at_the_step(tmp_path: Path) -> None:
     """The committed steps that stand after a rollback are those that stood when the step was committed, with equal outputs."""
     bank = Bank(tmp_path, {"fails": {"withdraw": 1}})
