@@ -13,6 +13,7 @@ from surefoot.engine.events import verify as first_bad
 from surefoot.engine.program import Tx
 from surefoot.engine.run import load
 from surefoot_cli.context import Context, as_json, print_json
+from surefoot_stores.retention import PRUNED
 
 if TYPE_CHECKING:
     from surefoot.engine.unit import Unit
@@ -58,6 +59,8 @@ def problem_of(guard: Guard, run_id: str) -> str | None:
 
 def _problem(unit: Unit, run_id: str) -> str | None:
     """Look at everything in one transaction: a run that goes on meanwhile is as sound as any."""
+    if (pruned := unit.records.get(PRUNED, run_id)) is not None and "log" in pruned.value:
+        return None
     states: dict[str, Any] = {}
     steps, status = 0, str(RunStatus.OPEN)
     after, link = 0, ""

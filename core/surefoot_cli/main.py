@@ -9,7 +9,7 @@ import click
 
 from surefoot import SurefootError
 from surefoot.plugins import Plugins
-from surefoot_cli import audit, calls, config, demo, doctor, plugins, replay, runs, tools
+from surefoot_cli import audit, calls, config, demo, doctor, plugins, replay, runs, store, tools
 from surefoot_cli.context import Context
 
 __all__ = ["cli", "main"]
@@ -36,7 +36,7 @@ def cli(ctx: click.Context, store: str | None) -> None:
     ctx.obj = Context(store)
 
 
-for command in (runs.runs, calls.calls, audit.audit, tools.tools, plugins.plugins, config.config, doctor.doctor, demo.demo):
+for command in (runs.runs, calls.calls, audit.audit, store.store, tools.tools, plugins.plugins, config.config, doctor.doctor, demo.demo):
     cli.add_command(command)
 for verb in (replay.replay, replay.export):
     runs.runs.add_command(verb)

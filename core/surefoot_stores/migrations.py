@@ -8,7 +8,7 @@ from typing import Final
 
 from surefoot.errors import StoreUnavailable
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "migrate", "version"]
 
 MIGRATIONS: Final[list[list[str]]] = [
     [
@@ -49,13 +49,13 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
 
     Raises :class:`~surefoot.StoreUnavailable` when the file was written by a newer surefoot; it is not touched then.
     """
-    while (version := _version(db)) != len(MIGRATIONS):
-        if version > len(MIGRATIONS):
-            raise StoreUnavailable(f"the store {path} was written by a newer surefoot (schema {version}); upgrade surefoot to open it")
+    while (found := version(db)) != len(MIGRATIONS):
+        if found > len(MIGRATIONS):
+            raise StoreUnavailable(f"the store {path} was written by a newer surefoot (schema {found}); upgrade surefoot to open it")
         db.execute("BEGIN IMMEDIATE")
         try:
-            if _version(db) == version:
-                for statement in MIGRATIONS[version]:
+            if version(db) == found:
+                for statement in MIGRATIONS[found]:
                     db.execute(statement)
             db.execute("COMMIT")
         except BaseException:
@@ -64,5 +64,6 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
             raise
 
 
-def _version(db: sqlite3.Connection) -> int:
+def version(db: sqlite3.Connection) -> int:
+    """Return how many steps were applied to a file."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -115,6 +115,11 @@ class Tables:
             raise UsageError("this transaction only reads: open it with write=True")
         return self._execute(statement, values).rowcount
 
+    def rewrite(self, statement: str, *values: Any) -> int:
+        """Change or remove what the contract only adds to: retention's alone. Returns how many rows that were."""
+        self.forget()
+        return self.write(statement, values)
+
     def _execute(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
         try:
             return self.db.execute(statement, values)

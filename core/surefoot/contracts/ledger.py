@@ -13,7 +13,8 @@ __all__ = ["Ledger"]
 class Ledger(ABC):
     """The calls table, seen from inside one transaction.
 
-    All reads see the transaction's own writes. Strings are compared byte for byte. Nothing is deleted.
+    All reads see the transaction's own writes. Strings are compared byte for byte. Nothing is deleted
+    but by retention, which is beside the contract.
     """
 
     @abstractmethod

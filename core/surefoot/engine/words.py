@@ -83,4 +83,4 @@ def raised_note(record: CallRecord) -> str:
 
 def unavailable(record: CallRecord) -> str:
     """Message of :class:`~surefoot.ResultUnavailable`."""
-    return f"{record.tool} ({record.call_id}) took effect, but its result cannot be replayed: {record.reason}."
+    return f"{record.tool} ({record.call_id}) was executed, but its result cannot be replayed: {record.reason}."

@@ -9,7 +9,7 @@ from surefoot.errors import StoreUnavailable
 if TYPE_CHECKING:
     from surefoot_stores.postgres.session import Session
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "migrate", "version"]
 
 _TEXT: Final = 'TEXT COLLATE "C"'
 
@@ -52,25 +52,25 @@ def migrate(session: Session) -> None:
 
     Raises :class:`~surefoot.StoreUnavailable` when the tables were written by a newer surefoot; they are not touched then.
     """
-    version = _version(session)
-    if version == len(MIGRATIONS):
+    found = version(session)
+    if found == len(MIGRATIONS):
         return
     with session.alone():
-        version = _version(session)
-        if version > len(MIGRATIONS):
-            msg = f"the store {session.name} was written by a newer surefoot (schema {version}); upgrade surefoot to open it"
+        found = version(session)
+        if found > len(MIGRATIONS):
+            msg = f"the store {session.name} was written by a newer surefoot (schema {found}); upgrade surefoot to open it"
             raise StoreUnavailable(msg)
-        if version == 0:
+        if found == 0:
             session.create_schema()
             session.execute("CREATE TABLE meta (version BIGINT NOT NULL)")
             session.execute("INSERT INTO meta VALUES (0)")
-        for step in MIGRATIONS[version:]:
+        for step in MIGRATIONS[found:]:
             for statement in step:
                 session.execute(statement)
         session.execute("UPDATE meta SET version = %s", len(MIGRATIONS))
 
 
-def _version(session: Session) -> int:
+def version(session: Session) -> int:
     """Return how many steps were applied, 0 where there are no tables yet."""
     # The catalogue's own rows: to_regclass answers from what this backend knew before it waited for its turn.
     if not session.rows("SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'meta'", session.schema):

@@ -14,7 +14,7 @@ from surefoot.contracts import Store, Transaction
 from surefoot.errors import StoreUnavailable, UsageError
 from surefoot_stores.forks import close_before_fork
 from surefoot_stores.postgres.presence import Presence
-from surefoot_stores.postgres.schema import migrate
+from surefoot_stores.postgres.schema import migrate, version
 from surefoot_stores.postgres.session import Place, Session, driver, error, lost
 from surefoot_stores.postgres.tables import Tables
 from surefoot_stores.queue import Job, Queue, deliver, finished
@@ -209,6 +209,22 @@ class PostgresStore(Store):
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    @property
+    def schema_name(self) -> str:
+        """The schema that holds the tables."""
+        return self._place.schema
+
+    def schema(self) -> int:
+        """Return how many migrations the tables have had; 0 where there are none. Changes nothing."""
+        try:
+            session = self._connect()
+        except driver().Error as exc:
+            raise error(self._place.name, exc) from exc
+        try:
+            return version(session)
+        finally:
+            session.close()
 
     # --- owners
 

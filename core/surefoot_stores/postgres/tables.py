@@ -173,6 +173,13 @@ class Tables:
         with self.session.told():
             return self.session.rows(query, *map(_plain, values))
 
+    def rewrite(self, statement: str, *values: Any) -> int:
+        """Change or remove what the contract only adds to: retention's alone. Returns how many rows that were."""
+        self.writes()
+        self._send_before_reading()
+        self.known.clear()
+        return self._send(statement.replace("?", "%s"), *map(_plain, values))
+
     def _send(self, statement: str, *values: Any) -> int:
         with self.session.told():
             return self.session.execute(statement, *values)
