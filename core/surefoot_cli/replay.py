@@ -15,6 +15,8 @@ import click
 
 import surefoot
 from surefoot import AdapterUnavailable, Guard, RunStatus, UsageError
+from surefoot._api import RunName
+from surefoot_adapters.runs import thread_of
 from surefoot_cli.context import Context, as_json, load_object, print_json
 from surefoot_journal import Recorded, Replay, ReplayDiffers, Replays, current_replay, offline
 
@@ -33,11 +35,12 @@ _NETWORK: Final = frozenset({"socket.connect", "socket.getaddrinfo", "socket.get
 def replay(context: Context, run: str, app: str, diff: bool, given: str | None, as_json: bool) -> None:
     """Run a recorded RUN through the agent again: no model, no network, no tool; the first thing that differs is named.
 
-    RUN is a run's id, or a file that 'surefoot runs export' wrote. Exits with 10 where something differs.
+    RUN is a run's id, the name that it was given, or a file that 'surefoot runs export' wrote. A name stands for its
+    newest run. Exits with 10 where something differs.
     """
     file = Path(run)
     guard = Guard("memory://") if file.is_file() else context.guard()
-    recorded = _parsed(file) if file.is_file() else Recorded.of(guard, run)
+    recorded = _parsed(file) if file.is_file() else Recorded.of(guard, _id_of(guard, run))
     found = _replayed(recorded, app, guard, given)
     if as_json:
         print_json(**found.as_json())
@@ -51,9 +54,12 @@ def replay(context: Context, run: str, app: str, diff: bool, given: str | None, 
 @click.argument("run", metavar="RUN")
 @click.pass_obj
 def export(context: Context, run: str) -> None:
-    """Write a run as JSON lines, redacted: what 'surefoot runs replay' needs, and nothing else."""
+    """Write a run as JSON lines, redacted: what 'surefoot runs replay' needs, and nothing else.
+
+    RUN is a run's id, or the name that it was given, which stands for its newest run.
+    """
     guard = context.guard()
-    for line in Recorded.of(guard, run).lines(guard.redact):
+    for line in Recorded.of(guard, _id_of(guard, run)).lines(guard.redact):
         click.echo(line)
 
 
@@ -102,9 +108,21 @@ class _Found:
         }
 
 
+def _id_of(guard: Guard, run: str) -> str:
+    """Return the id of the newest run of that name or thread, or what was given: then it is an id."""
+    called = {run, thread_of(RunName(run))}
+    named = [one for one in guard.runs.list(limit=sys.maxsize) if one.thread in called]
+    if len({one.tenant for one in named}) > 1:
+        raise UsageError(f"runs of several tenants are called {run!r}; give the id of one, 'surefoot runs list' shows them")
+    return named[0].run_id if named else run
+
+
 def _parsed(file: Path) -> Recorded:
     try:
-        return Recorded.parse(file.read_text(encoding="utf-8").splitlines())
+        text = file.read_text(encoding="utf-8")
+        if not text.strip():
+            raise UsageError(f"{file} is empty: what should have written it failed; run 'surefoot runs export RUN > {file}' again")
+        return Recorded.parse(text.splitlines())
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{file} cannot be read ({exc}); give a file that 'surefoot runs export' wrote") from exc
 

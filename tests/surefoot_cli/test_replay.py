@@ -236,16 +236,41 @@ def test_an_exported_run_is_replayed(made: Callable[..., Any], tmp_path: Path, m
     [
         (["run_0"], 3, "there is no run run_0"),
         (["my_agent.py"], 2, "this is no recorded run"),
+        (["empty.jsonl"], 2, "empty.jsonl is empty"),
         (["RUN", "--input", "{"], 2, "--input is not JSON"),
         (["RUN", "--input", '{"other": 1}'], 2, "has no 'order', which agent takes"),
     ],
 )
-def test_bad_input_is_one_sentence(made: Callable[..., Any], args: list[str], code: int, words: str) -> None:
+def test_bad_input_is_one_sentence(made: Callable[..., Any], tmp_path: Path, args: list[str], code: int, words: str) -> None:
     """What cannot be replayed is said in one sentence, with the exit code of its kind."""
     run_id = recorded(made(PYTHON))
+    (tmp_path / "empty.jsonl").touch()
     told = replay(*(run_id if arg == "RUN" else arg for arg in args))
     assert (told.exit_code, told.stderr.count("\n")) == (code, 1)
     assert words in told.stderr
+
+
+def test_a_name_stands_for_its_newest_run(made: Callable[..., Any]) -> None:
+    """A run is replayed and exported by its name as by its id; of several runs of one name it is the newest."""
+    module = made(PYTHON)
+    first, newest = recorded(module), recorded(module)
+    assert first != newest
+    assert json.loads(replay("order-7", "--json").stdout)["run"] == newest
+    by_name, by_id = (CliRunner().invoke(cli, ["runs", "export", run]).stdout for run in ("order-7", newest))
+    assert by_name == by_id != ""
+    assert json.loads(replay(first, "--json").stdout)["run"] == first
+
+
+def test_a_name_of_several_tenants_is_refused(made: Callable[..., Any]) -> None:
+    """A name that runs of several tenants have says nothing; the ids do."""
+    module = made(PYTHON)
+    agent = surefoot.wrap(module.agent, guard=Guard())
+    for tenant in ("one", "other"):
+        with surefoot.run("order-7", tenant=tenant):
+            agent("7")
+    told = CliRunner().invoke(cli, ["runs", "export", "order-7"])
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "runs of several tenants" in told.stderr
 
 
 def test_a_run_of_another_framework_is_refused(made: Callable[..., Any]) -> None:
