@@ -17,7 +17,7 @@ from surefoot import NotStorable
 from surefoot_adapters import Codec
 from surefoot_journal import Form, Question
 
-__all__ = ["REPLY", "STREAM", "Answer", "arguments", "as_data", "final_arguments", "is_last", "question", "register", "storable"]
+__all__ = ["REPLY", "STREAM", "Answer", "arguments", "as_data", "final_arguments", "is_last", "part", "question", "register", "storable"]
 
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete"})
 
@@ -76,6 +76,11 @@ def as_data(item: Any) -> Mapping[str, Any]:
     if type(item) is dict:
         return item
     return item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else item if isinstance(item, Mapping) else {}
+
+
+def part(item: Any, name: str) -> Any:
+    """Return one part of an item of a conversation, ``None`` where it has none; cheaper than the whole of it."""
+    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
 
 
 def question(agent: str, model: str, asked: Mapping[str, Any]) -> Question:

@@ -122,12 +122,12 @@ class Invocation:
 
     def _number(self, output: Sequence[Any]) -> None:
         asked = []
-        for call in map(_convert.as_data, output):
-            arguments = _convert.arguments(call.get("arguments")) if call.get("type") == "function_call" else None
-            known = self.known.get(str(call.get("name")))
+        for item in output:
+            kind, name, text, call_id = (_convert.part(item, name) for name in ("type", "name", "arguments", "call_id"))
+            arguments = _convert.arguments(text) if kind == "function_call" else None
+            known = self.known.get(str(name))
             if arguments is not None and known is not None:
-                digest = self.guard.codec.digest(_convert.final_arguments(known.defaults, arguments))
-                asked.append((call["call_id"], known.name, digest))
+                asked.append((call_id, known.name, self.guard.codec.digest(_convert.final_arguments(known.defaults, arguments))))
         for call_id, tool, digest in asked:
             siblings = [other for same_id, same, other in asked if same == tool and same_id != call_id]
             self._positions[call_id] = Position(digest, self._ranks[tool, digest], siblings)

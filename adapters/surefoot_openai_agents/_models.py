@@ -32,7 +32,7 @@ def _namespace(kind: type) -> dict[str, Any]:
             unrecorded(self)
             return await bare.get_response(self, *args, **kwargs)
         await current.frame()
-        args, kwargs = await _whole(current, self, args, kwargs)
+        args, kwargs = await _whole(current, args, kwargs)
         asked = _question(current, self, args, kwargs)
         ask = Do(lambda: None, lambda: bare.get_response(self, *args, **kwargs))
         response = await current.guard.adrive(current.recording.reply(asked, ask, _convert.REPLY))
@@ -47,7 +47,7 @@ def _namespace(kind: type) -> dict[str, Any]:
                 yield event
             return
         await current.frame()
-        args, kwargs = await _whole(current, self, args, kwargs)
+        args, kwargs = await _whole(current, args, kwargs)
         asked = _question(current, self, args, kwargs)
         live = lambda: bare.stream_response(self, *args, **kwargs)  # noqa: E731 - a thunk
         async for event in astream(current.guard, current.recording, asked, live, _convert.STREAM, _convert.is_last):
@@ -59,20 +59,24 @@ def _namespace(kind: type) -> dict[str, Any]:
 
 
 _MODELS = Kinds(_namespace)
-_SIGNATURE = inspect.signature(Model.get_response)
+_NAMES = tuple(inspect.signature(Model.get_response).parameters)[1:]
 
 
-async def _whole(current: Invocation, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+async def _whole(current: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return what a model is asked; where the conversation that the run was given lacks answers, with them."""
     if not current.listed:
         return args, kwargs
-    bound = _SIGNATURE.bind(model, *args, **kwargs)
-    bound.arguments["input"] = await whole(current, bound.arguments["input"])
-    return bound.args[1:], bound.kwargs
+    asked = _by_name(args, kwargs)
+    return (), {**asked, "input": await whole(current, asked["input"])}
+
+
+def _by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model is asked by the parameters' names: at every turn, so without ``inspect``."""
+    return {**dict(zip(_NAMES, args, strict=False)), **kwargs}
 
 
 def _question(current: Invocation, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    asked = _SIGNATURE.bind(model, *args, **kwargs).arguments
+    asked = _by_name(args, kwargs)
     name = getattr(model, "model", None)
     return _convert.question(current.agent, name if isinstance(name, str) else type(model).__qualname__, asked)
 
