@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Ask", "AskGates", "Busy", "Claim", "Claimed", "Drifted", "InDoubtHere", "Position", "Replay", "Request", "Stop"]
 
 RERUNS = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.COMPOSITE})
+_ROW = CallRecord("", "", "", "", "", "", "", "", "", None, Effect.UNCLASSIFIED, CallState.INTENT, 0, 0, "")
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -172,7 +173,7 @@ class Claim:
     def record(self, now: float) -> CallRecord:
         """Return the row that this claim would write."""
         run = self.frame.run
-        return CallRecord(
+        return _ROW.changed(
             call_id=call_id(self.key),
             key=self.key,
             tenant=run.record.tenant,
@@ -184,7 +185,6 @@ class Claim:
             args_digest=self.digest,
             arguments=self.arguments,
             effect=self.effect,
-            state=CallState.INTENT,
             entry=self.frame.entry,
             touched=self.frame.entry,
             owner=self.guard.store.owner(),
