@@ -16,9 +16,9 @@ from agents.models.interface import Model
 from agents.tool import FunctionTool
 
 from surefoot import Guard, UsageError
+from surefoot_adapters import Kinds
 from surefoot_openai_agents import _convert, _models, _tools
 from surefoot_openai_agents._invocation import Invocation, Known, invocation, passing
-from surefoot_openai_agents._views import Kinds
 
 __all__ = ["Binding", "binding_of", "guarded_guardrail", "unguarded"]
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from agents.models.interface import Model, ModelProvider
 
-from surefoot_adapters import Do
+from surefoot_adapters import Do, Kinds, view
 from surefoot_journal import astream, unrecorded
 from surefoot_openai_agents import _convert
 from surefoot_openai_agents._invocation import Invocation, invocation
 from surefoot_openai_agents._repair import whole
-from surefoot_openai_agents._views import Kinds, view
 
 __all__ = ["Provider", "guarded"]
 

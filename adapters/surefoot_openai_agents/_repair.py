@@ -10,10 +10,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from surefoot_adapters import Kinds, view
 from surefoot_journal.history import Asked, Entry, Settled, answered, orphans, settle
 from surefoot_openai_agents import _convert
 from surefoot_openai_agents._invocation import Invocation, invocation
-from surefoot_openai_agents._views import Kinds, view
 
 __all__ = ["session", "whole"]
 

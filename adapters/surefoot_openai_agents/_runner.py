@@ -21,6 +21,7 @@ from surefoot_adapters import (
     ActiveCall,
     Do,
     Frame,
+    Kinds,
     Opened,
     Program,
     RunSpec,
@@ -37,12 +38,12 @@ from surefoot_adapters import (
     rejected,
     step,
     thread_of,
+    view,
 )
 from surefoot_openai_agents import _convert, _models, _repair
 from surefoot_openai_agents._agents import Binding, binding_of, guarded_guardrail, pending
 from surefoot_openai_agents._invocation import Invocation, held, invocation, unheld
 from surefoot_openai_agents._tools import Paused
-from surefoot_openai_agents._views import Kinds, view
 
 __all__ = ["install"]
 

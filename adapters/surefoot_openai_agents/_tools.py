@@ -18,10 +18,9 @@ from agents import tool as framework
 from agents.tool import FunctionTool
 
 from surefoot import AdapterUnavailable, Effect, Guard, NotCommitted, ToolRule, UsageError
-from surefoot_adapters import RERUNS, Do, Frame, Program, Request, call, declared_rule, here, innermost, is_guarded
+from surefoot_adapters import RERUNS, Do, Frame, Kinds, Program, Request, call, declared_rule, here, innermost, is_guarded
 from surefoot_openai_agents import _convert
 from surefoot_openai_agents._invocation import Known, active, held, invocation, passing, stops, unheld
-from surefoot_openai_agents._views import Kinds
 
 if TYPE_CHECKING:
     from surefoot_openai_agents._agents import Binding

@@ -20,6 +20,7 @@ from surefoot.engine.unit import Unit
 from surefoot_adapters.framework import CANARY, Framework
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.runs import in_run, outside_of_runs, thread_of
+from surefoot_adapters.views import Kinds, view
 from surefoot_journal.governed import call, close_run, open_run, step
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Do",
     "Frame",
     "Framework",
+    "Kinds",
     "LiveRun",
     "Op",
     "Opened",
@@ -67,5 +69,6 @@ __all__ = [
     "step",
     "thread_of",
     "top",
+    "view",
     "warn",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from surefoot import AdapterUnavailable
 
 __all__ = ["Kinds", "view"]
 
 T = TypeVar("T")
+_OF_MODELS: Final = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 
 
 class Kinds:
@@ -38,14 +39,16 @@ class Kinds:
 def view(target: T, kinds: Kinds) -> T:
     """Return a view of ``target``: what either of them sets, both have.
 
-    Raises :class:`~surefoot.AdapterUnavailable` for an object that keeps its state elsewhere than in ``__dict__``.
+    Raises :class:`~surefoot.AdapterUnavailable` for an object that keeps its state elsewhere than in ``__dict__``, or where
+    pydantic's models do.
     """
     kind = type(target)
     if kinds.made(kind):
         return target
     made = object.__new__(kinds.of(kind))
     try:
-        made.__dict__ = target.__dict__
+        for name in ("__dict__", *(name for name in _OF_MODELS if hasattr(target, name))):
+            object.__setattr__(made, name, getattr(target, name))
     except AttributeError:
         msg = f"{kind.__qualname__} keeps its state in slots and cannot be guarded; give it a __dict__"
         raise AdapterUnavailable(msg) from None
