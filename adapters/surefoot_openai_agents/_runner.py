@@ -40,7 +40,7 @@ from surefoot_adapters import (
     thread_of,
     view,
 )
-from surefoot_openai_agents import _convert, _models, _repair
+from surefoot_openai_agents import _approvals, _convert, _models, _repair
 from surefoot_openai_agents._agents import Binding, binding_of, guarded_guardrail, pending
 from surefoot_openai_agents._invocation import Invocation, held, invocation, unheld
 from surefoot_openai_agents._tools import Paused
@@ -143,6 +143,8 @@ class _Door:
                 invocation.reset(token)
 
         try:
+            if self._state is not None:
+                await asyncio.to_thread(self._answered)
             return await self._guard.adrive(self._whole(once))
         except Exception as exc:
             outward = self._outward(exc)
@@ -155,6 +157,7 @@ class _Door:
     def stream(self, bare: Callable[..., Any]) -> Any:
         """Return the framework's stream at once; its run is opened beside it, before the model or a tool is asked."""
         self._streamed = True
+        self._answered()  # before the framework looks at the state
         token = invocation.set(self._current)
         try:
             result = bare(self.agent, self.input, **self.kwargs)
@@ -200,6 +203,16 @@ class _Door:
         return held(exc) if isinstance(exc, SurefootError) else exc
 
     # --- the program
+
+    def _answered(self) -> None:
+        """Write what a stored state says of approvals into their records; an agent inside of a run has its answers by the outer one."""
+        named = named_run()
+        thread = thread_of(named, getattr(self.kwargs.get("session"), "session_id", None))
+        if self._state is None or thread is None or self.outer is not None or here() is not None:
+            return
+        run_id = self._guard.transact(Tx(partial(_open, thread=f"{named.tenant}/{thread}"), write=False))
+        if run_id is not None:
+            _approvals.answered(self._guard, run_id, self._state)
 
     def _whole(self, once: Callable[[Any], Awaitable[Any]]) -> Program[Any]:
         place: Frame | ActiveCall | None = here()
@@ -272,7 +285,7 @@ class _Door:
         """Return where the framework stands: a stored state is what an open run goes on from, and what an ended one forks from."""
         if self._state is None or thread is None:
             return None
-        return _STATE if await self._guard.atransact(Tx(partial(_is_open, thread=f"{tenant}/{thread}"), write=False)) else None
+        return _STATE if await self._guard.atransact(Tx(partial(_open, thread=f"{tenant}/{thread}"), write=False)) else None
 
     def _unnamed(self) -> None:
         name = self.agent.name
@@ -283,7 +296,9 @@ class _Door:
             _log.warning("%s runs without a name: killed, it cannot be resumed; run it in 'with surefoot.run(name):'", name)
 
     def _digest(self) -> str:
-        given = None if self._state is not None else self.input
+        given = self.input
+        if self._state is not None:  # inside of a run it is the step that its input was, begun again
+            given = self._state._original_input if self.outer is not None else None  # noqa: SLF001 - owner: test_private_names
         if isinstance(given, list):
             given = [{key: value for key, value in _convert.as_data(item).items() if key != "id"} for item in given]
         try:
@@ -292,10 +307,11 @@ class _Door:
             return f"opaque-{uuid.uuid4().hex}"
 
 
-def _is_open(unit: Unit, thread: str) -> bool:
+def _open(unit: Unit, thread: str) -> str | None:
+    """Return the open run of a thread."""
     known = unit.records.get("threads", thread)
     run = load(unit, known.value["run"]) if known is not None else None
-    return run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED}
+    return run.run_id if run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED} else None
 
 
 def _hinted(given: Any, hint: str) -> Any:

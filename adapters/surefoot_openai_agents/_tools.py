@@ -19,8 +19,8 @@ from agents.tool import FunctionTool
 
 from surefoot import AdapterUnavailable, Effect, Guard, NotCommitted, ToolRule, UsageError
 from surefoot_adapters import RERUNS, Do, Frame, Kinds, Program, Request, call, declared_rule, here, innermost, is_guarded
-from surefoot_openai_agents import _convert
-from surefoot_openai_agents._invocation import Known, active, held, invocation, passing, stops, unheld
+from surefoot_openai_agents import _approvals, _convert
+from surefoot_openai_agents._invocation import Invocation, Known, active, held, invocation, passing, stops, unheld
 
 if TYPE_CHECKING:
     from surefoot_openai_agents._agents import Binding
@@ -67,7 +67,9 @@ def guarded(tool: FunctionTool, binding: Binding) -> FunctionTool:
     name = _register(tool, body, binding)
     claiming = _innermost(body)
     within = claiming or _narrowed(tool, body, handled=handled)
-    governed: Any = functools.wraps(body)(_Governed(binding, name, mine, within, claiming is not None, handled).function())
+    behind = _Governed(binding, name, mine, within, claiming is not None, handled)
+    mine.needs_approval = _approvals.needs_approval(tool, binding.guard, name, behind.request)
+    governed: Any = functools.wraps(body)(behind.function())
     if handled:
         made: Any = object.__new__(_INVOKERS.of(type(invoker)))
         vars(made).update(vars(invoker), **{_IMPL: governed, "surefoot_binding": binding})
@@ -286,12 +288,22 @@ class _Governed:
             if Effect(self.binding.guard.rule(self.name).effect) is not Effect.READ and not passing.get():
                 await current.gate.passed()
         alias = getattr(ctx, "tool_call_id", None)
-        arguments = _convert.final_arguments(self.binding.known[self.tool.name].defaults, given)
-        position = current.position(alias) if current is not None and alias else None
-        request = Request(self.name, arguments, self.tool, alias, position, str if position else None)
+        request = self._named(current, alias, given)
         if current is not None and alias:
             current.asked[alias] = (frame, request)
         return _Asked(self.binding.guard, frame, request)
+
+    async def request(self, alias: str, given: dict[str, Any]) -> tuple[Frame, Request]:
+        """Return the frame that a request of the model will be claimed in, and the request as its body will make it."""
+        current = invocation.get()
+        if current is None:
+            raise UsageError(f"the guarded tool {self.name!r} was asked about outside of a run; run the wrapped agent")
+        return await current.frame_here(), self._named(current, alias, given)
+
+    def _named(self, current: Invocation | None, alias: str | None, given: dict[str, Any]) -> Request:
+        arguments = _convert.final_arguments(self.binding.known[self.tool.name].defaults, given)
+        position = current.position(alias) if current is not None and alias else None
+        return Request(self.name, arguments, self.tool, alias, position, str if position else None)
 
 
 def _invoker(kind: type) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from surefoot.engine.program import Do, Op, Pause, Program, Tx
 from surefoot.engine.run import Opened, RunSpec, load
 from surefoot.engine.step import StepSpec, rejected
 from surefoot.engine.unit import Unit
+from surefoot_adapters.asking import Asking, asking
 from surefoot_adapters.framework import CANARY, Framework
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.runs import in_run, outside_of_runs, thread_of
@@ -27,6 +28,7 @@ __all__ = [
     "CANARY",
     "RERUNS",
     "ActiveCall",
+    "Asking",
     "Codec",
     "Do",
     "Frame",
@@ -45,6 +47,7 @@ __all__ = [
     "StepSpec",
     "Tx",
     "Unit",
+    "asking",
     "at",
     "call",
     "close_run",

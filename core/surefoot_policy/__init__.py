@@ -21,6 +21,7 @@ from surefoot import Policy, hookimpl
 if TYPE_CHECKING:
     from surefoot import Guard
     from surefoot_policy.approvals import Approval, on_behalf_of
+    from surefoot_policy.asking import decided_by
     from surefoot_policy.budgets import Budgets
     from surefoot_policy.expressions import LANGUAGES, Expressions
     from surefoot_policy.grants import Grant
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from surefoot_policy.usage import cost, record
 
 __all__ = ["LANGUAGES", "Approval", "Approvals", "Budgets", "Expressions", "FilePolicy", "Grant"]
-__all__ += ["cost", "on_behalf_of", "record", "release", "stop", "surefoot_cli", "surefoot_policy", "surefoot_view"]
+__all__ += ["cost", "decided_by", "on_behalf_of", "record", "release", "stop", "surefoot_cli", "surefoot_policy", "surefoot_view"]
 
 _HOME: Final = {
     "LANGUAGES": "expressions",
@@ -41,6 +42,7 @@ _HOME: Final = {
     "FilePolicy": "policy",
     "Grant": "grants",
     "cost": "usage",
+    "decided_by": "asking",
     "on_behalf_of": "approvals",
     "record": "usage",
     "release": "stops",

@@ -85,6 +85,8 @@ class Approval:
     comment: str = ""
     instead: Any = None
     """Arguments that a person put in the place of these."""
+    alias: str | None = None
+    """The model's id of the call; correlation only."""
     version: int = field(default=0, compare=False)
     """Of the stored row."""
 
@@ -206,6 +208,7 @@ def _request(unit: Unit, claim: Claim, terms: Terms, number: int) -> Approval:
         requested_at=unit.now,
         expires_at=unit.now + terms.expires,
         approvers=tuple(terms.approvers),
+        alias=row.alias,
     )
     unit.records.put(_SLOTS, _slot(claim), approval.id)
     return write(unit, approval, "approval.requested")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from surefoot import Admission, Allow, CallRecord, Decision, Deny, Gate, Policy, ToolRule, UsageError
+from surefoot import Admission, Allow, ApprovalPending, CallRecord, Decision, Deny, Gate, Policy, ToolRule, UsageError
 from surefoot.engine.claims import Claim
 from surefoot.engine.unit import Unit
 from surefoot_policy import approvals, grants
 from surefoot_policy.approvals import Approval, Terms
+from surefoot_policy.asking import Asking
 from surefoot_policy.budgets import Budgets, Limited, is_new, stopping, used
 from surefoot_policy.expressions import Condition, Expressions, language
 from surefoot_policy.grants import Grant
@@ -21,6 +22,7 @@ from surefoot_policy.load import read
 from surefoot_policy.rules import NAMES, Judgement, Question, Rules, tightened
 
 if TYPE_CHECKING:
+    from surefoot import Guard
     from surefoot_policy.model import Guardrail, PolicyFile
 
 __all__ = ["FilePolicy"]
@@ -75,6 +77,14 @@ class FilePolicy(Policy):
         """Return what has the last word about a call."""
         return [self._admission]
 
+    def asking(self, guard: Guard) -> Asking:
+        """Return what adapters ask people with, in their framework's own way."""
+        return Asking(guard, self)
+
+    def waits(self, unit: Unit, claim: Claim) -> bool:
+        """Return whether a call that the ledger has no answer for waits for a person; ask one, where nobody was asked."""
+        return self._admission.waits(unit, claim)
+
     def rule(self, tool: str, declared: ToolRule) -> ToolRule:
         """Return what the code declares, filled in and tightened by the file."""
         return tightened(declared, self.rules.declared(tool))
@@ -109,8 +119,7 @@ class _FileAdmission(Admission):
 
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
         """Return the decision about a call, and keep what it would use."""
-        run = claim.frame.run.record
-        question = Question(claim.tool, claim.effect.value, claim.request.arguments, run.tenant, run.thread, run.run_id, claim.frame.path)
+        question = _question(claim)
         judgement = self._policy.rules.decide(question)
         if judgement.decision == "deny":
             return self._no(unit, claim, judgement, Deny(judgement.reason))
@@ -125,6 +134,15 @@ class _FileAdmission(Admission):
             approval = found
         self._agreed[claim] = _Agreed(judgement, approval)
         return Allow()
+
+    def waits(self, unit: Unit, claim: Claim) -> bool:
+        """Return whether a call waits for a person, who is asked here if nobody was."""
+        question = _question(claim)
+        judgement = self._policy.rules.decide(question)
+        if judgement.decision != "approve" or not is_new(unit.calls.get(claim.record(unit.now).call_id)):
+            return False
+        found = self._approval(unit, claim, question, judgement)
+        return isinstance(found, Deny) and isinstance(found.error, ApprovalPending)
 
     def _approval(self, unit: Unit, claim: Claim, question: Question, judgement: Judgement) -> Approval | Grant | Deny:
         decided = approvals.current(unit, claim)
@@ -164,6 +182,12 @@ class _FileAdmission(Admission):
     def _note(self, unit: Unit, claim: Claim, event: str, judgement: Judgement, reason: str) -> None:
         about: Mapping[str, Any] = {"tool": claim.tool, "policy": self._policy.version, "entry": judgement.entry, "reason": reason}
         unit.emit(claim.frame.run.record.run_id, event, step=claim.frame.path, **about)
+
+
+def _question(claim: Claim) -> Question:
+    """Return a call as conditions see it."""
+    run = claim.frame.run.record
+    return Question(claim.tool, claim.effect.value, claim.request.arguments, run.tenant, run.thread, run.run_id, claim.frame.path)
 
 
 def _limits(file: PolicyFile) -> list[Limited]:

@@ -89,6 +89,10 @@ class Rules:
             found = self._matching[tool] = [c for c in self._entries if any(fnmatch.fnmatchcase(tool, p) for p in patterns(c.entry))]
         return found
 
+    def may_ask(self, tool: str) -> bool:
+        """Return whether a person may be asked about some call of a tool."""
+        return "approve" in {self._default.decision, *(compiled.entry.decision for compiled in self.about(tool))}
+
     def explain(self, question: Question) -> list[Judgement]:
         """Return what each entry that matches says about a call; a broken one denies (I26)."""
         values: Any = None

@@ -31,6 +31,9 @@ PRIVATE = {
     "_tool_origin": f"{HERE}/test_guard_position.py::test_tools_of_an_mcp_server_are_guarded",
     "_agent_ref": f"{HERE}/test_unguarded.py::test_hosted_tools_are_warned_of_and_refused_by_strict",
     "_model_responses": f"{HERE}/test_approvals.py::test_as_38_one_approval_is_one_execution",
+    "_original_input": f"{HERE}/test_policy.py::test_as_94_an_approval_inside_an_agent_that_is_a_tool",
+    "_find_nested_approval_state": f"{HERE}/test_policy.py::test_as_06_a_rejected_call_is_not_executed",
+    "_context": f"{HERE}/test_policy.py::test_as_06_a_rejected_call_is_not_executed",
     "_cancel_mode": f"{HERE}/test_transparent.py::test_a_stream_that_its_consumer_ends_can_be_resumed",
 }
 """Beside these it uses two names that the framework documents as experimental: ``set_default_agent_runner`` and ``run_loop_task``."""
