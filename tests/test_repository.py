@@ -168,7 +168,7 @@ def test_kernel_imports(module: Path) -> None:
 )
 def test_import_is_light_as_56(package: str) -> None:
     """AS-56: importing the kernel, the kit, stores, verifiers, benchmarks or an adapter loads no framework, no pydantic and no click."""
-    below = {"surefoot_journal"} if package == "surefoot_adapters" else set()
+    below = {"surefoot_adapters": {"surefoot_journal"}, "surefoot_langchain": {"surefoot_langgraph"}}.get(package, set())
     assert modules_after_importing(package) <= {"surefoot", "pluggy", "rfc8785", package} | below
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LangGraphAdapter", "SurefootSaver", "surefoot_adapter"]
 
+_GRAPH: Final = "langgraph.pregel.main.Pregel"
+_TOOL: Final = "langchain_core.tools.base.BaseTool"
 _ANY_STEPS: Final = 1_000_000
 """A replay ends where its recording does."""
 
@@ -34,6 +36,17 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def kinds_of(target: object) -> set[str]:
+    """Return the qualified names of an object's classes, for adapters that import nothing."""
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
+
+
+def is_langchains(target: object) -> bool:
+    """Return whether a graph was made by LangChain's ``create_agent``, which says so in its metadata: it has an adapter of its own."""
+    metadata = (getattr(target, "config", None) or {}).get("metadata") or {}
+    return _GRAPH in kinds_of(target) and metadata.get("ls_integration") == "langchain_create_agent"
+
+
 class LangGraphAdapter(Adapter):
     """Wraps compiled LangGraph graphs and LangChain tools."""
 
@@ -42,8 +55,7 @@ class LangGraphAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is a ``Pregel`` graph or a ``BaseTool``, importing nothing."""
-        kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
-        return bool(kinds & {"langgraph.pregel.main.Pregel", "langchain_core.tools.base.BaseTool"})
+        return not {_GRAPH, _TOOL}.isdisjoint(kinds_of(target)) and not is_langchains(target)
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return the guarded copy (see :meth:`surefoot.Adapter.wrap`)."""
@@ -53,7 +65,7 @@ class LangGraphAdapter(Adapter):
         _support.framework.ready()
         if _tools.is_tool(target):
             return _tools.guarded(target, guard)
-        wrapped = _graph.guarded(target, guard)
+        wrapped = _graph.guarded(target, guard, self.name)
         guard.announce(target.get_name())
         functions = _unseen.names(target)
         for name, like in guard.misnamed().items():

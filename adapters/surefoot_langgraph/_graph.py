@@ -53,8 +53,8 @@ _SCRATCHPAD = "__pregel_scratchpad"
 _NESTED = "langgraph.nested"
 
 
-def guarded(graph: Pregel[Any, Any, Any, Any], guard: Guard) -> Any:
-    """Return a guarded copy of a compiled graph, with the same type, interface, schemas and drawing."""
+def guarded(graph: Pregel[Any, Any, Any, Any], guard: Guard, adapter: str = "langgraph") -> Any:
+    """Return a guarded copy of a compiled graph, with the same type, interface, schemas and drawing; its runs are ``adapter``'s."""
     known = getattr(type(graph), "surefoot_binding", None)
     if is_guarded(known and known.guard, guard, f"graph {graph.get_name()!r}"):
         return graph
@@ -67,14 +67,15 @@ def guarded(graph: Pregel[Any, Any, Any, Any], guard: Guard) -> Any:
         subgraphs = [bound] if isinstance(bound, Pregel) else node.subgraphs
         nodes[name] = node if name == "__start__" else node.copy({"bound": Step(name, bound, guard, unkept), "subgraphs": subgraphs})
     copy = graph.copy({"nodes": nodes})
-    copy.__class__ = _class(type(graph), _Binding(guard, graph))
+    copy.__class__ = _class(type(graph), _Binding(guard, graph, adapter))
     return copy
 
 
-def within(part: Any, guard: Guard) -> Any:
+def within(part: Any, guard: Guard, leaf: Callable[[Any], Any] = lambda part: part) -> Any:
     """Return a node's runnable with every graph, tool node and tool in it guarded; the same object where there is none.
 
-    Fallbacks, retries, sequences and bindings keep what they run in fields; what a function calls cannot be seen.
+    Fallbacks, retries, sequences and bindings keep what they run in fields; what a function calls cannot be seen. What holds
+    nothing is as ``leaf`` makes it.
     """
     if isinstance(part, Pregel):
         return guarded(part, guard)
@@ -83,15 +84,15 @@ def within(part: Any, guard: Guard) -> Any:
     if _tools.is_tool(part):
         return _tools.guarded(part, guard)
     if isinstance(part, (list, tuple)):
-        items = [within(item, guard) for item in part]
+        items = [within(item, guard, leaf) for item in part]
         return type(part)(items) if _differ(items, part) else part
     if isinstance(part, Mapping):
-        values = {key: within(item, guard) for key, item in part.items()}
+        values = {key: within(item, guard, leaf) for key, item in part.items()}
         return values if _differ(values.values(), part.values()) else part
     if isinstance(part, RunnableSerializable) and not isinstance(part, BaseLanguageModel):
-        fields = {name: within(item, guard) for name, item in vars(part).items()}
+        fields = {name: within(item, guard, leaf) for name, item in vars(part).items()}
         return part.model_copy(update=fields) if _differ(fields.values(), vars(part).values()) else part
-    return part
+    return leaf(part)
 
 
 def _differ(new: Iterable[Any], old: Iterable[Any]) -> bool:
@@ -102,6 +103,7 @@ def _differ(new: Iterable[Any], old: Iterable[Any]) -> bool:
 class _Binding:
     guard: Guard
     original: Pregel[Any, Any, Any, Any]
+    adapter: str
 
 
 def _class(kind: type[Any], binding: _Binding) -> type[Any]:
@@ -336,7 +338,7 @@ class _Door:
             raise UsageError("strict=True needs a name for the run: give a thread_id, or use 'with surefoot.run(name):'")
         head = self._head()
         return RunSpec(
-            "langgraph",
+            type(self._graph).surefoot_binding.adapter,
             named_run().tenant,
             thread,
             kind_of(value),

@@ -18,7 +18,7 @@ from surefoot_langgraph import _convert, _interrupts, _usage
 from surefoot_langgraph._history import Cursor, branch_of
 from surefoot_langgraph._tools import node_in, reply_of, replying
 
-__all__ = ["Invocation", "Step", "invocation"]
+__all__ = ["Invocation", "Step", "hinted", "invocation", "replying_to"]
 
 
 @dataclass(eq=False, slots=True)
@@ -78,7 +78,7 @@ class Step(Runnable[Any, Any]):
             given, mine = hinted(input, frame.hint), _usage.told(guard, _interrupts.retried(config, frame.attempt))
 
             def plain() -> Any:
-                with _replying(reply):
+                with replying_to(reply):
                     try:
                         return self.bound.invoke(given, mine, **kwargs)
                     except ParentCommand as exc:
@@ -88,7 +88,7 @@ class Step(Runnable[Any, Any]):
                         raise
 
             async def coro() -> Any:
-                with _replying(reply):
+                with replying_to(reply):
                     try:
                         return await self.bound.ainvoke(given, mine, **kwargs)
                     except ParentCommand as exc:
@@ -102,10 +102,11 @@ class Step(Runnable[Any, Any]):
         return step(guard, spec, body, opaque=True)
 
 
-class _replying:  # noqa: N801 - reads as a statement
+class replying_to:  # noqa: N801 - reads as a statement
     """Make a model reply the current one for the block."""
 
     def __init__(self, reply: Any) -> None:
+        """Name the reply."""
         self._reply = reply
 
     def __enter__(self) -> None:

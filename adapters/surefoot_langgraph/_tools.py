@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableSerializable
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt
@@ -26,7 +26,7 @@ from surefoot_langgraph import _convert, _interrupts
 
 _READ: Final = "__pregel_read"
 
-__all__ = ["Reply", "guarded", "guarded_node", "is_tool", "node_in", "reply_of", "replying"]
+__all__ = ["Reply", "guarded", "guarded_node", "is_tool", "node_in", "reply_in", "reply_of", "replying"]
 
 
 @dataclass(eq=False)
@@ -39,6 +39,8 @@ class Reply:
     """Whether several of them run in one task."""
     expected: int
     """How many of them have a tool in this task."""
+    answered: Mapping[str, ToolMessage] = field(default_factory=dict)
+    """Call id → the answer that the conversation has already: somebody rejected the call, or said what became of it."""
     begun: int = 0
     ended: int = 0
     waiting: list[GraphInterrupt] = field(default_factory=list)
@@ -84,6 +86,10 @@ class _Entered:
     config: Any = None
     answers: _interrupts.Answers | None = None
     replayed: list[CallRecord] = field(default_factory=list)
+
+    def answered(self) -> ToolMessage | None:
+        """Return the answer that the conversation has to it: then nobody asks for it any more, whoever jumps to the tools (R4)."""
+        return self.reply.answered.get(self.tool_call_id or "") if self.reply is not None else None
 
 
 replying: ContextVar[Reply | None] = ContextVar("surefoot_langgraph_reply", default=None)
@@ -176,7 +182,7 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         token = _entered.set(entered)
         try:
             with entered.reply.request(pooled=True) if entered.reply else nullcontext():
-                return kind.run(self, tool_input, *args, **kwargs)
+                return entered.answered() or kind.run(self, tool_input, *args, **kwargs)
         finally:
             _entered.reset(token)
 
@@ -185,7 +191,7 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         token = _entered.set(entered)
         try:
             with entered.reply.request(pooled=False) if entered.reply else nullcontext():
-                return await kind.arun(self, tool_input, *args, **kwargs)
+                return entered.answered() or await kind.arun(self, tool_input, *args, **kwargs)
         finally:
             _entered.reset(token)
 
@@ -234,7 +240,7 @@ def _take() -> _Entered | None:
 def _request(tool: BaseTool, binding: _Binding, entered: _Entered, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Frame, Request]:
     frame = innermost(here())
     if frame is None:
-        msg = f"the guarded tool {tool.name!r} was called outside a wrapped graph; call it from a node, or use the original tool"
+        msg = f"the guarded tool {tool.name!r} was called outside of a run; call it in a wrapped graph or chain, or use the original tool"
         raise UsageError(msg)
     arguments = final_arguments(binding.defaults, kwargs)
     if args:
@@ -275,19 +281,31 @@ def node_in(part: Any) -> ToolNode | None:
 
 def reply_of(guard: Guard, node: ToolNode, value: Any, config: Mapping[str, Any]) -> Reply | None:
     """Return the positions of the requests in a tool node's input, or ``None`` where it names no model reply."""
-    sent = _sent(value)
+    return reply_in(guard, node.tools_by_name, _messages(node, value, config), _sent(value))
+
+
+def reply_in(
+    guard: Guard, tools: Mapping[str, BaseTool], messages: Sequence[Any], sent: Sequence[Mapping[str, Any]] | None
+) -> Reply | None:
+    """Return the positions of what a conversation's newest reply asks of these tools; ``sent``: only these calls of it are run."""
     ids = {call["id"] for call in sent or ()}
-    message = next((m for m in reversed(_messages(node, value, config)) if isinstance(m, AIMessage) and _asks(m, ids)), None)
+    message = next((m for m in reversed(messages) if isinstance(m, AIMessage) and _asks(m, ids)), None)
     if message is None:
         return None
-    asked = [(call, _asked_digest(guard, node, call)) for call in message.tool_calls]
+    asked = [(call, _asked_digest(guard, tools, call)) for call in message.tool_calls]
     positions: dict[str, Position] = {}
     for index, (call, digest) in enumerate(asked):
         rank = sum(1 for other, same in asked[:index] if other["name"] == call["name"] and same == digest)
         siblings = [same for other, same in asked if other is not call and other["name"] == call["name"]]
         positions.setdefault(call["id"] or "", Position(digest, rank, siblings))
     here_ = message.tool_calls if sent is None else sent
-    return Reply(positions, sent is None or len(sent) > 1, sum(1 for call in here_ if call["name"] in node.tools_by_name))
+    expected = sum(1 for call in here_ if call["name"] in tools)
+    return Reply(positions, sent is None or len(sent) > 1, expected, _answered(messages, message))
+
+
+def _answered(messages: Sequence[Any], reply: AIMessage) -> dict[str, ToolMessage]:
+    since = messages[max(index for index, message in enumerate(messages) if message is reply) + 1 :]
+    return {message.tool_call_id: message for message in since if isinstance(message, ToolMessage)}
 
 
 def _sent(value: Any) -> Sequence[Mapping[str, Any]] | None:
@@ -319,8 +337,8 @@ def _asks(message: AIMessage, ids: set[Any]) -> bool:
     return ids <= {call["id"] for call in message.tool_calls}
 
 
-def _asked_digest(guard: Guard, node: ToolNode, call: Mapping[str, Any]) -> str:
-    tool = node.tools_by_name.get(call["name"])
+def _asked_digest(guard: Guard, tools: Mapping[str, BaseTool], call: Mapping[str, Any]) -> str:
+    tool = tools.get(call["name"])
     binding = getattr(type(tool), "surefoot_binding", None)
     arguments = final_arguments(binding.defaults, call["args"]) if binding else dict(call["args"])
     return guard.codec.digest(arguments)

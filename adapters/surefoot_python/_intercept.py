@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from surefoot import Guard, UsageError
 from surefoot_adapters import Do, Program, is_guarded
+from surefoot_adapters.streams import Live, asynchronous, only, register, stream
 from surefoot_python import _convert
-from surefoot_python._stream import Live, asynchronous, only, register, stream
 
 __all__ = ["Asked", "Subject", "again", "guarded", "subject_of"]
 

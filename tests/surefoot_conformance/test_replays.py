@@ -17,7 +17,7 @@ from surefoot_conformance.lab import Lab
 from surefoot_conformance.table import Broken, Cell, table
 from surefoot_journal import Recorded
 
-FRAMEWORKS = {"crewai": "crewai", "langgraph": "langgraph", "openai-agents": "agents", "python": "surefoot"}
+FRAMEWORKS = {"crewai": "crewai", "langchain": "langchain", "langgraph": "langgraph", "openai-agents": "agents", "python": "surefoot"}
 NOISY = {"crewai": [pytest.mark.filterwarnings("ignore")]}
 """CrewAI warns of itself while it is imported."""
 INSTALLED = [
@@ -65,6 +65,7 @@ def test_negative_control_steps_that_are_named_otherwise(name: str, tmp_path: Pa
     module: Any = importlib.import_module(
         {
             "crewai": "surefoot_crewai._intercept",
+            "langchain": "surefoot_langgraph._steps",
             "langgraph": "surefoot_langgraph._steps",
             "openai-agents": "surefoot_openai_agents._runner",
             "python": "surefoot_python._steps",

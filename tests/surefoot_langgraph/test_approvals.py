@@ -71,8 +71,11 @@ def test_as_06_r4_a_rejected_call_is_not_executed(effects: Effects, store: str, 
     guard = Guard(store, policy=policy())
     graph = agent(effects, guard, [Jump(), hitl] if order == "jump first" else [hitl, Jump()])
     state = graph.invoke(GO, config("t"))
-    if not guard.approvals.list():  # the person rejects in the framework's own way
-        state = graph.invoke(Command(resume={"decisions": [{"type": "reject"}]}), config("t"))
+    if not guard.approvals.list():  # the person rejects in the framework's own way, and is not asked again
+        state = graph.invoke(Command(resume={"decisions": [{"type": "reject", "message": "too much"}]}), config("t"))
+        assert (effects.count("pay"), guard.approvals.list()) == (0, [])
+        assert "too much" in answers(state)[-1]
+        return
     assert effects.count("pay") == 0
     [waits] = guard.approvals.list()
     assert [waits.id] == ids(graph, "t")

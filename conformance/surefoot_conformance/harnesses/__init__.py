@@ -9,6 +9,7 @@ KNOWN: Final = {
     "claims": f"{_VERIFIERS}:ClaimsHarness",
     "crewai": "surefoot_conformance.harnesses.crewai:CrewAIHarness",
     "function": "surefoot_conformance.judges:FunctionHarness",
+    "langchain": "surefoot_conformance.harnesses.langchain:LangChainHarness",
     "langgraph": "surefoot_conformance.harnesses.langgraph:LangGraphHarness",
     "llm": f"{_VERIFIERS}:LlmHarness",
     "memory": "surefoot_conformance.keepers:MemoryHarness",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import aiosqlite
@@ -18,7 +18,7 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from surefoot_conformance.harness import NOTHING, Agent, Harness, Site, Turn
 
-__all__ = ["LangGraphHarness"]
+__all__ = ["LangGraphHarness", "model_of", "tools_of"]
 
 _STREAMED = ["updates", "values", "messages"]
 
@@ -28,7 +28,7 @@ class LangGraphHarness(Harness):
 
     name = "langgraph"
     distribution = "langgraph"
-    packages = ("surefoot_langgraph",)
+    packages: Sequence[str] = ("surefoot_langgraph",)
     modes = ("sync", "async", "exit")
     has_hand_off = has_fan_out = has_retries = has_worker_threads = True
 
@@ -88,9 +88,9 @@ class LangGraphHarness(Harness):
 
     def _loop(self, agent: Agent, site: Site) -> Any:  # noqa: ARG002 - shapes have one signature
         builder: Any = StateGraph(MessagesState)
-        builder.add_node("agent", _model(agent))
+        builder.add_node("agent", model_of(agent))
         retry = RetryPolicy(initial_interval=0.001, retry_on=ConnectionError, max_attempts=agent.retries + 1)
-        tools = ToolNode(_tools(agent), handle_tool_errors=agent.shows_errors)
+        tools = ToolNode(tools_of(agent), handle_tool_errors=agent.shows_errors)
         builder.add_node("tools", tools, retry_policy=retry if agent.retries else None)
         builder.add_edge(START, "agent")
         builder.add_conditional_edges("agent", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END])
@@ -113,8 +113,8 @@ class LangGraphHarness(Harness):
             return Command(graph=Command.PARENT, goto="a", update={"messages": [HumanMessage("back")]})
 
         a: Any = StateGraph(MessagesState)
-        a.add_node("agent", _model(agent))
-        a.add_node("tools", ToolNode(_tools(agent)))
+        a.add_node("agent", model_of(agent))
+        a.add_node("tools", ToolNode(tools_of(agent)))
         a.add_node("leave", leave)
         a.add_edge(START, "agent")
         a.add_conditional_edges("agent", lambda state: "tools" if state["messages"][-1].tool_calls else "leave", ["tools", "leave"])
@@ -129,7 +129,7 @@ class LangGraphHarness(Harness):
         return builder
 
     def _fan_out(self, agent: Agent, site: Site) -> Any:
-        charge = site.tool(_tools(agent)[0])
+        charge = site.tool(tools_of(agent)[0])
 
         def branch(state: Any) -> Any:
             return {"messages": [AIMessage(charge.invoke({"amount": state["amount"]}))]}
@@ -151,11 +151,14 @@ def _given(turn: Turn) -> tuple[Any, Any]:
     return given, config
 
 
-def _tools(agent: Agent) -> list[BaseTool]:
+def tools_of(agent: Agent) -> list[BaseTool]:
+    """Return the agent's tools as LangChain's."""
     return [tool(entry.function) for entry in agent.tools]
 
 
-def _model(agent: Agent) -> Callable[[Any], dict[str, Any]]:
+def model_of(agent: Agent) -> Callable[[Any], dict[str, Any]]:
+    """Return a node that says what the scripted model says."""
+
     def model(state: Any) -> dict[str, Any]:
         messages = state["messages"]
         said = max(index for index, message in enumerate(messages) if isinstance(message, HumanMessage))
