@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from crews import ask
 import surefoot
 
 with suppress(ImportError):  # what restoring a checkpoint imports takes seconds: here once, not in every child
-    import crewai.memory.storage.lancedb_storage  # noqa: F401 - as above
+    if tuple(map(int, version("lancedb").split(".")[:2])) >= (0, 33):  # older ones start a thread, which a fork leaves behind
+        import crewai.memory.storage.lancedb_storage  # noqa: F401 - as above
 
 _now: Durable
 
