@@ -93,6 +93,27 @@ class Worker(Gate):
         final = graph.invoke(given, config, durability="sync")
         return [message.content for message in final["messages"] if message.type == "tool"]
 
+    def openai_agents(self) -> Any:
+        """Run an OpenAI agent, which keeps nothing: it is resumed from the journal."""
+        sys.path.insert(0, str(Path(__file__).parent.parent / "surefoot_openai_agents"))
+        from agents import Agent, Runner, function_tool, set_tracing_disabled
+        from oai_support import Script, asks, says
+
+        set_tracing_disabled(disabled=True)
+        worker = self
+
+        @function_tool
+        def charge(amount: int) -> str:
+            """Charge a customer."""
+            return worker.charge(amount)
+
+        def reply(answered: list[str], _items: list[Any]) -> list[Any]:
+            return [asks("charge", amount=AMOUNTS[len(answered)])] if len(answered) < len(AMOUNTS) else [says(json.dumps(answered))]
+
+        agent: Any = Agent("worker", model=Script(reply), tools=[charge])
+        with surefoot.run("order-7"):
+            return json.loads(Runner.run_sync(surefoot.wrap(agent, guard=self.guard), "pay").final_output)
+
 
 AMOUNTS = (1, 2, 3)
 

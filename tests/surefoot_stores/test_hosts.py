@@ -24,7 +24,10 @@ psycopg = pytest.importorskip("psycopg")
 WORKER = Path(__file__).parent / "hosts.py"
 YEAR = 365 * 86_400.0
 CLOCKS = [(0.0, 0.0), (YEAR, -YEAR), (-YEAR, YEAR)]
-SLOW = [pytest.param("python", CLOCKS[0], marks=pytest.mark.sweep), pytest.param("langgraph", CLOCKS[2], marks=pytest.mark.sweep)]
+SLOW = [
+    pytest.param(kind, clocks, marks=pytest.mark.sweep)
+    for kind, clocks in (("python", CLOCKS[0]), ("langgraph", CLOCKS[2]), ("openai_agents", CLOCKS[1]))
+]
 
 
 class Host:
@@ -124,7 +127,7 @@ def test_as_75_i4_i10_what_a_stopped_worker_was_doing_is_in_doubt_and_lands_late
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("kind", ["python", "langgraph"])
+@pytest.mark.parametrize("kind", ["python", "langgraph", "openai_agents"])
 def test_as_49_a_worker_that_lives_is_waited_for(host: Callable[..., Host], tmp_path: Path, kind: str) -> None:
     """While the first host shows that it is alive, for longer than a TTL, the second one gets InFlight, and nothing is done twice."""
     first = host("a", kind=kind, waits=["in the body", 2], clock=-YEAR)

@@ -6,12 +6,14 @@ import json
 import random
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from crash import Effects
+from sweeps.support import Lines
 
 import surefoot
 from surefoot import Guard, InDoubt, SurefootError, ToolRule
@@ -21,17 +23,36 @@ def main() -> None:
     """Work until nothing is left to do."""
     told: dict[str, Any] = json.loads(sys.argv[1])
     chance = random.Random(told["seed"])  # noqa: S311 - an order, not a secret
+    history = Lines(Path(told["folder"]) / "history")
     effects, ends = Effects(Path(told["folder"]) / "effects"), Effects(Path(told["folder"]) / "ends")
     guard = Guard(told["url"], tools={"pay": ToolRule(effect=told["effect"], key=["name", "number"])}, wait=2.0)
     guard.clock = lambda: time.time() + told["clock"]
 
+    asking = ""
+
     @surefoot.tool()
     def pay(name: str, number: int) -> str:
+        token = uuid.uuid4().hex
+        call = surefoot.current_call()
+        assert call is not None
+        history.add("body", asking, token, call.call_id)
         effects.add(name, number)
+        return token
+
+    def asked(name: str, number: int) -> str:
+        nonlocal asking
+        asking = uuid.uuid4().hex
+        history.add("asked", asking, f"{name} {number}", str(time.monotonic()))
+        try:
+            token: str = pay(name, number)
+        except InDoubt as exc:
+            history.add("doubt", asking, exc.call_id or "", str(time.monotonic()))
+            raise
+        history.add("answered", asking, token, str(time.monotonic()))
         return f"{name} {number}"
 
     def steps(name: str) -> list[str]:
-        return [pay(name, number) for number in range(told["calls"])]
+        return [asked(name, number) for number in range(told["calls"])]
 
     work = surefoot.wrap(steps, guard=guard)
     print("started", flush=True)

@@ -309,9 +309,17 @@ def opened_copy(folder: Path) -> Iterator[sqlite3.Connection]:
             yield db
 
 
-def _find(folder: Path, *, thorough: bool) -> _Found:
+@contextmanager
+def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open a folder's database to look at it, without writing its log back: nobody goes on with the folder."""
+    mode = "rw" if (folder / "s.db-journal").exists() else "ro"
+    with closing(sqlite3.connect(f"file:{folder}/s.db?mode={mode}", uri=True, isolation_level=None)) as db:
+        yield db
+
+
+def _find(folder: Path, *, thorough: bool, copied: bool) -> _Found:
     found = _Found(Lines(folder / "effects").all(), Lines(folder / "results").all())
-    with opened_copy(folder) as db:
+    with opened_copy(folder) if copied else _opened(folder) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")
         if db.execute("PRAGMA user_version").fetchone()[0] > 0:
@@ -326,15 +334,16 @@ def _find(folder: Path, *, thorough: bool) -> _Found:
     return found
 
 
-def violations(folder: Path, script: Sequence[Sequence[Ask]], *, ended: bool, thorough: bool = True) -> list[str]:
+def violations(folder: Path, script: Sequence[Sequence[Ask]], *, ended: bool, thorough: bool = True, copied: bool = True) -> list[str]:
     """Return what is wrong in a folder that an agent (and its successors) worked in.
 
     Safety at any moment: at most one effect of every unsafe and unclassified call (I1), none without its row (I2),
     each returned result in the ledger byte for byte (I3), nothing claimed or committed by an entry that a newer
     invocation superseded (I9), a sound file. With ``ended`` (its owner is gone, and the last one came to an end):
-    the run is completed, or held or in doubt with the reason.
+    the run is completed, or held or in doubt with the reason. Without ``copied`` the database itself is opened, which nobody may
+    need after that.
     """
-    found = _find(folder, thorough=thorough)
+    found = _find(folder, thorough=thorough, copied=copied)
     wrong = [] if found.sound else ["the database is damaged"]
     asks = {ask.name: ask for asks in script for ask in asks}
     for name, count in Counter(line[0] for line in found.effects).items():

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from crash import Effects
 from proxy import Proxy
+from sweeps.linear import histories, linearizable
 from sweeps.postgres_server import Server, binaries
 
 from surefoot import Guard
@@ -184,9 +185,14 @@ def duplicates(folder: Path) -> dict[str, int]:
     return {what: times for what, times in counted.items() if times > 1}
 
 
+def unlinear(folder: Path) -> list[str]:
+    """Return the keys whose calls no order explains that agrees with the clock."""
+    return [key for key, ops in histories(folder / "history").items() if not linearizable(ops)]
+
+
 @pytest.mark.sweep
 def test_i1_i9_i10_i34_as_75_a_fleet_under_every_fault_has_no_effect_twice(tmp_path: Path, say: Callable[[str], None]) -> None:
-    """Whatever happens to workers, network and server: no effect twice, and every run ended whole or is held with its doubt."""
+    """Whatever happens to workers, network and server: no effect twice, answers as if calls came one by one, each run ended or held."""
     seed = int(os.environ.get("SUREFOOT_SWEEP_SEED", str(time.time_ns() % 100_000)))
     found = binaries()
     assert found is not None
@@ -198,6 +204,7 @@ def test_i1_i9_i10_i34_as_75_a_fleet_under_every_fault_has_no_effect_twice(tmp_p
             folder = tmp_path / f"wave{number}"
             counted, _ = wave(folder, server, seed + number, FAULTS - total.total(), "unsafe")
             assert duplicates(folder) == {}, f"SUREFOOT_SWEEP_SEED={seed}"
+            assert unlinear(folder) == [], f"SUREFOOT_SWEEP_SEED={seed}"
             total += counted
             ends += judged(folder, server)
             number += 1
@@ -225,13 +232,14 @@ def judged(folder: Path, server: Server) -> Counter[str]:
 
 @pytest.mark.sweep
 def test_a_fleet_that_may_repeat_does_repeat(tmp_path: Path) -> None:
-    """Negative control: with the tool declared idempotent, the same faults make effects happen twice, and the count shows them."""
+    """Negative control: with the tool declared idempotent, the same faults make effects happen twice; count and histories show it."""
     found = binaries()
     assert found is not None
     with Server(found) as server:
         for number in range(10):
             folder = tmp_path / f"wave{number}"
             wave(folder, server, number, 60, "idempotent")
-            if duplicates(folder):
+            if twice := duplicates(folder):
+                assert {key.replace("/", " ") for key in twice} <= set(unlinear(folder))
                 return
     pytest.fail("no effect happened twice: the faults do not hit, or nobody counts")
