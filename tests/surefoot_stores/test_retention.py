@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,32 @@ def test_as_74_killed_at_any_statement_it_goes_on_where_it_was(tmp_path: Path) -
             break
         assert copied == whole, f"killed at statement {kills}"
     assert 20 < kills < 1000
+
+
+def test_as_74_beside_agents_no_effect_happens_twice(shop: Shop) -> None:
+    """While another process prunes again and again, runs end as ever, and an order that was made is never made again."""
+    shop.work("first", lambda: shop.pay("first"))
+    shop.guard.close()
+    pruner = os.fork()
+    if pruner == 0:
+        try:
+            while True:
+                prune(shop.store, AGES, MUCH_LATER)
+        finally:
+            os._exit(1)
+    try:
+        for number in range(40):
+            shop.work(f"r{number}", lambda number=number: shop.pay(str(number)), lambda number=number: shop.look(str(number)))
+            with suppress(ResultUnavailable):
+                shop.work(f"o{number}", lambda number=number: shop.order(number % 7))
+    finally:
+        os.kill(pruner, signal.SIGKILL)
+        _, status = os.waitpid(pruner, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL, "it did not prune all the time"
+    assert sorted(shop.effects.all()) == sorted(
+        [["pay", "first"], *(["pay", str(n)] for n in range(40)), *(["order", n] for n in range(7))]
+    )
+    assert CallState.TOMBSTONE in shop.states().values()
 
 
 def _pruned_copy(folder: Path, name: str, kill: int | None) -> Any:
