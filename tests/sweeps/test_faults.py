@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from sweeps.support import SCRIPTS, Agent, violations
 
 from surefoot import InDoubt, RunStatus, StoreUnavailable
 from surefoot.engine import outcomes
+from surefoot.engine.program import Tx
 from surefoot_stores import sqlite
 
 pytestmark = [pytest.mark.sweep, pytest.mark.timeout(600)]
@@ -108,31 +110,57 @@ def recover(agent: Agent, folder: Path) -> list[str]:
     return ["the run does not come to an end"]
 
 
-@pytest.mark.skipif(not vfs.available(), reason="this interpreter has SQLite built in, where nothing can be put below it")
+def swept(folder: Path, name: str, kind: str, *, stays: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield how each run of a script ended whose n-th operation failed, and what is wrong after it, for each n."""
+    for number in itertools.count(FIRST.get((kind, stays), 1)):
+        place = folder / f"{name} {number}"
+        place.mkdir()
+        agent = Agent(place, SCRIPTS[name])
+        fault = Fault(kind, number, stays=stays)
+        with vfs.watching(fault.watch):
+            how = attempt(agent)
+            agent.guard.store.close()
+        wrong = violations(place, agent.script, ended=False) + recover(agent, place)
+        agent.guard.close()
+        shutil.rmtree(place)
+        if not fault.hit:
+            assert (how, wrong) == ("completed", [])
+            break
+        yield how, [f"{name} {number}: {what}" for what in wrong]
+
+
+needs_vfs = pytest.mark.skipif(not vfs.available(), reason="this interpreter has SQLite built in, where nothing can be put below it")
+
+
+@needs_vfs
 @pytest.mark.parametrize(("kind", "stays"), [(kind, stays) for kind in BELOW for stays in (False, True) if (kind, stays) != SLOW])
 @pytest.mark.usefixtures("impatient")
 def test_i33_every_operation_on_the_disk_fails_once(folder: Path, kind: str, stays: bool, say: Callable[[str], None]) -> None:  # noqa: FBT001 - pytest passes parameters by name
     """A fault below SQLite is a typed error before the effect, or a doubt or a kept outcome after it; when it clears, all works again."""
     ended = Counter[str]()
     for name in SCRIPTS:
-        for number in itertools.count(FIRST.get((kind, stays), 1)):
-            place = folder / f"{name} {number}"
-            place.mkdir()
-            agent = Agent(place, SCRIPTS[name])
-            fault = Fault(kind, number, stays=stays)
-            with vfs.watching(fault.watch):
-                how = attempt(agent)
-                agent.guard.store.close()
-            wrong = violations(place, agent.script, ended=False) + recover(agent, place)
-            assert wrong == [], (name, number)
-            agent.guard.close()
-            shutil.rmtree(place)
-            if not fault.hit:
-                assert how == "completed"
-                break
+        for how, wrong in swept(folder, name, kind, stays=stays):
+            assert wrong == []
             ended[how] += 1
     say(f"{kind}, {'from then on' if stays else 'once'}: {ended.total():,} runs with a fault, of which {dict(ended)}")
     assert ended.total() > 0
+
+
+@needs_vfs
+@pytest.mark.usefixtures("impatient")
+def test_i33_negative_control_an_outcome_that_was_not_stored_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[[str], None]
+) -> None:
+    """A guard that gives a result although its outcome could not be stored is found out by the same faults."""
+
+    def forgetful(_record: Any, work: Any) -> Any:
+        with suppress(StoreUnavailable):
+            yield Tx(work)
+
+    monkeypatch.setattr(outcomes, "_write", forgetful)
+    found = [what for _, wrong in swept(folder, "unsafe", "disk full", stays=False) for what in wrong]
+    say(f"forgetful: {len(found)} violations: {found[:1]}")
+    assert any("was returned as" in what for what in found)
 
 
 def faulted(folder: Path, call: str, error: str, number: int) -> tuple[int, str]:
