@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from zygote import Done, Zygote
 
 from surefoot import Allow, Call, Event, Gate, Guard
 
-__all__ = ["Children", "Death", "Effects", "Ended", "die", "died", "look", "printed", "store_of"]
+__all__ = ["Children", "Death", "Effects", "Ended", "die", "died", "killed_before", "look", "printed", "store_of"]
 
 
 class Effects:
@@ -40,6 +41,29 @@ class Effects:
 def die() -> None:
     """Die as in a power cut of the process: at once, with nothing run."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_before(statement: int, work: Callable[[Callable[[str], None]], object]) -> bool:
+    """Run ``work`` in a child that is killed before its n-th SQL statement; return whether it came so far.
+
+    ``work`` gets what SQLite is to call with each statement.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = [statement]
+
+        def trace(_statement: str) -> None:
+            left[0] -= 1
+            if not left[0]:
+                die()
+
+        try:
+            work(trace)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGKILL
+    return os.WIFSIGNALED(status)
 
 
 class Death(Gate):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crash import die
+from crash import killed_before
 
 import surefoot
 from surefoot import CallState, Guard, RunStatus, StoreUnavailable, ToolRule
@@ -105,7 +104,7 @@ def test_i35_a_migration_killed_at_any_statement_is_done_again(tmp_path: Path, m
         folder = tmp_path / str(at)
         folder.mkdir()
         url = sqlite(f"sqlite-{newest}.sql", folder)
-        if not _killed(url, at):
+        if not killed_before(at, partial(_opened, url)):
             break
         store = SqliteStore(url)
         versions.append(schema_of(store))
@@ -115,32 +114,16 @@ def test_i35_a_migration_killed_at_any_statement_is_done_again(tmp_path: Path, m
     assert set(versions) == {newest, newest + 1}
 
 
-def _killed(url: str, at: int) -> bool:
-    """Open a store in a child that dies before its n-th statement; return whether it came so far."""
-    pid = os.fork()
-    if pid == 0:
-        left = [at]
+def _opened(url: str, trace: Callable[[str], None]) -> None:
+    real: Callable[..., sqlite3.Connection] = sqlite3.connect
 
-        def trace(_statement: str) -> None:
-            left[0] -= 1
-            if not left[0]:
-                die()
+    def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        db = real(*args, **options)
+        db.set_trace_callback(trace)
+        return db
 
-        try:
-            real: Callable[..., sqlite3.Connection] = sqlite3.connect
-
-            def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-                db = real(*args, **options)
-                db.set_trace_callback(trace)
-                return db
-
-            sqlite3.connect = connect  # type: ignore[assignment]
-            SqliteStore(url).run(lambda _tx: None)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGKILL
-    return os.WIFSIGNALED(status)
+    sqlite3.connect = connect  # type: ignore[assignment]
+    SqliteStore(url).run(lambda _tx: None)
 
 
 def test_i35_a_migration_cut_off_at_any_statement_is_done_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

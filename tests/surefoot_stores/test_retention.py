@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash import Effects, die
+from crash import Effects, killed_before
 
 import surefoot
 from surefoot import CallState, Guard, NotCommitted, ResultUnavailable, ToolRule, UsageError
@@ -278,7 +278,14 @@ def _pruned_copy(folder: Path, name: str, kill: int | None) -> Any:
     source.close()
     target.close()
     path.with_name(f"{name}.db.key").write_bytes((folder / "s.db.key").read_bytes())
-    if kill is not None and not _killed(path, kill):
+
+    def pruned(trace: Callable[[str], None]) -> None:
+        store = SqliteStore(f"sqlite:///{path}")
+        with store.transaction(write=False) as tx:
+            tx.db.set_trace_callback(trace)  # type: ignore[attr-defined]
+        prune(store, AGES, MUCH_LATER)
+
+    if kill is not None and not killed_before(kill, pruned):
         return None
     shop = Shop(f"sqlite:///{path}", folder / "nowhere")
     assert [problem for run in shop.guard.runs.list() if (problem := problem_of(shop.guard, run.run_id))] == []
@@ -289,29 +296,6 @@ def _pruned_copy(folder: Path, name: str, kill: int | None) -> Any:
     shop.guard.close()
     path.unlink()
     return calls, logs, left
-
-
-def _killed(path: Path, at: int) -> bool:
-    """Prune in a child that is killed before its n-th statement; return whether it came so far."""
-    pid = os.fork()
-    if pid == 0:
-        left = [at]
-
-        def trace(_statement: str) -> None:
-            left[0] -= 1
-            if not left[0]:
-                die()
-
-        try:
-            store = SqliteStore(f"sqlite:///{path}")
-            with store.transaction(write=False) as tx:
-                tx.db.set_trace_callback(trace)  # type: ignore[attr-defined]
-            prune(store, AGES, MUCH_LATER)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGKILL
-    return os.WIFSIGNALED(status)
 
 
 def test_a_store_without_a_database_is_refused() -> None:
