@@ -20,9 +20,9 @@ from surefoot.engine.unit import Unit
 from surefoot_adapters.asking import Asking, asking
 from surefoot_adapters.framework import CANARY, Framework
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
-from surefoot_adapters.runs import in_run, outside_of_runs, thread_of
+from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of
 from surefoot_adapters.views import Kinds, view
-from surefoot_journal.governed import call, close_run, open_run, step
+from surefoot_journal.governed import call, close_run, step
 
 __all__ = [
     "CANARY",

@@ -10,9 +10,12 @@ from surefoot import Guard, InDoubt, RunStatus, SurefootWarning
 from surefoot._api import RunName
 from surefoot.engine.program import Program
 from surefoot.engine.run import Opened, RunSpec
-from surefoot_journal.governed import close_run, open_run
+from surefoot_adapters import poison
+from surefoot_journal import governed
+from surefoot_journal.governed import close_run
+from surefoot_journal.replay import current_replay
 
-__all__ = ["in_run", "outside_of_runs", "thread_of"]
+__all__ = ["in_run", "open_run", "outside_of_runs", "thread_of"]
 
 T = TypeVar("T")
 _open: Final[set[str]] = set()
@@ -25,6 +28,18 @@ def _completed(_value: Any) -> RunStatus:
 
 def _itself(error: BaseException) -> BaseException:
     return error
+
+
+def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
+    """Take the thread's lease and return the run that an invocation belongs to, or the one that is replayed (AS-77).
+
+    A run that has killed its process too often is set aside before that (:mod:`surefoot_adapters.poison`). Raises
+    :class:`~surefoot.RunStopped` for such a run, :class:`~surefoot.InDoubt` for a held one, and :class:`~surefoot.InFlight` when the
+    thread stays busy for longer than ``wait=``.
+    """
+    if current_replay() is None:
+        yield from poison.noted(guard, spec)
+    return (yield from governed.open_run(guard, spec))
 
 
 def in_run(

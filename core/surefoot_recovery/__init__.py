@@ -19,24 +19,49 @@ from surefoot import hookimpl
 
 if TYPE_CHECKING:
     from surefoot import Guard
-    from surefoot_recovery.fork import Branches, Forked, fork
+    from surefoot_recovery.branching import Branches, Forked, fork
+    from surefoot_recovery.breaker import Breaker, BreakerOpen
+    from surefoot_recovery.bulkhead import Bulkhead, BulkheadFull
     from surefoot_recovery.plan import Item, Plan
-    from surefoot_recovery.rollback import Rewinds, RollbackRefused, Undone, rollback
+    from surefoot_recovery.poison import Quarantined, quarantined, released
+    from surefoot_recovery.protecting import protect
     from surefoot_recovery.scope import undone_on_failure
+    from surefoot_recovery.undoing import Rewinds, RollbackRefused, Undone, rollback
 
-__all__ = ["Branches", "Forked", "Item", "Plan", "Rewinds", "RollbackRefused", "Undone"]
-__all__ += ["fork", "rollback", "surefoot_cli", "surefoot_view", "undone_on_failure"]
+__all__ = [
+    "Branches",
+    "Breaker",
+    "BreakerOpen",
+    "Bulkhead",
+    "BulkheadFull",
+    "Forked",
+    "Item",
+    "Plan",
+    "Quarantined",
+    "Rewinds",
+    "RollbackRefused",
+    "Undone",
+]
+__all__ += ["fork", "protect", "quarantined", "released", "rollback", "surefoot_cli", "surefoot_view", "undone_on_failure"]
 
 _HOME: Final = {
-    "Branches": "fork",
-    "Forked": "fork",
+    "Branches": "branching",
+    "Breaker": "breaker",
+    "BreakerOpen": "breaker",
+    "Bulkhead": "bulkhead",
+    "BulkheadFull": "bulkhead",
+    "Forked": "branching",
     "Item": "plan",
     "Plan": "plan",
-    "Rewinds": "rollback",
-    "RollbackRefused": "rollback",
-    "Undone": "rollback",
-    "fork": "fork",
-    "rollback": "rollback",
+    "Quarantined": "poison",
+    "Rewinds": "undoing",
+    "RollbackRefused": "undoing",
+    "Undone": "undoing",
+    "fork": "branching",
+    "protect": "protecting",
+    "quarantined": "poison",
+    "released": "poison",
+    "rollback": "undoing",
     "undone_on_failure": "scope",
 }
 
@@ -50,9 +75,9 @@ def __getattr__(name: str) -> Any:
 
 @hookimpl
 def surefoot_cli(group: Any) -> None:
-    """Add ``runs rollback`` and ``runs fork``."""
+    """Add ``runs rollback``, ``fork``, ``quarantined`` and ``release``."""
     commands = importlib.import_module("surefoot_recovery.commands")
-    for verb in ("rollback", "fork"):
+    for verb in ("rollback", "fork", "quarantined", "release"):
         group.commands["runs"].add_command(getattr(commands, verb))
 
 
@@ -60,5 +85,5 @@ def surefoot_cli(group: Any) -> None:
 def surefoot_view(name: str, guard: Guard) -> Any:
     """Offer ``guard.runs.rollback`` and ``guard.runs.fork``."""
     if name in {"rollback", "fork"}:
-        return partial(getattr(importlib.import_module(f"surefoot_recovery.{name}"), name), guard)
+        return partial(__getattr__(name), guard)
     return None

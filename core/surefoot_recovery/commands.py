@@ -1,4 +1,4 @@
-"""``surefoot runs rollback`` and ``surefoot runs fork``."""
+"""``surefoot runs rollback``, ``fork``, ``quarantined`` and ``release``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import click
 
 from surefoot import Guard
-from surefoot_cli.context import Context, as_json, load_object, print_json
+from surefoot_cli.context import Context, as_json, load_object, moment, print_json, table
 from surefoot_journal import Replays
-from surefoot_recovery.fork import fork as forked
+from surefoot_recovery.branching import fork as forked
 from surefoot_recovery.plan import Plan
-from surefoot_recovery.rollback import rollback as rolled_back
+from surefoot_recovery.poison import quarantined as set_aside
+from surefoot_recovery.poison import released
+from surefoot_recovery.undoing import rollback as rolled_back
 
-__all__ = ["fork", "rollback"]
+__all__ = ["fork", "quarantined", "release", "rollback"]
 
 _app = click.option("--app", metavar="MODULE:OBJECT", help="The agent that was run: it declares compensate=, or keeps the state.")
 _by = click.option("--by", metavar="NAME", help="Who says so; recorded. Default: the user who runs this.")
@@ -77,3 +79,25 @@ def fork(context: Context, run_id: str, at: str, name: str | None, app: str | No
         print_json(fork=asdict(found))
     else:
         click.echo(found.how)
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def quarantined(context: Context, as_json: bool) -> None:
+    """List the runs that crashed their process too often and were set aside."""
+    found = set_aside(context.guard())
+    if as_json:
+        print_json(runs=[asdict(run) for run in found])
+        return
+    table(("run", "since", "reason"), ({"run": run.run_id, "since": moment(run.at), "reason": run.reason} for run in found))
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@_by
+@click.pass_obj
+def release(context: Context, run_id: str, by: str | None) -> None:
+    """Let a run go on that was set aside; its crashes are forgotten."""
+    released(context.guard(), run_id, by=by or getpass.getuser())
+    click.echo(f"released; resume {run_id} to go on")

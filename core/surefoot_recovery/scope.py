@@ -10,7 +10,7 @@ import surefoot
 from surefoot import ApprovalPending, Guard, InDoubt, InFlight, RunStatus
 from surefoot.engine.program import Tx
 from surefoot.engine.run import THREADS
-from surefoot_recovery.rollback import rollback
+from surefoot_recovery.undoing import rollback
 
 __all__ = ["undone_on_failure"]
 

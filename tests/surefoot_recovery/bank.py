@@ -62,9 +62,11 @@ class Bank:
 
     def _program(self) -> Any:
         def fetch(amount: int) -> str:
+            self.death.at("before credit")
             return str(self.credit("a", amount))
 
         def send(amount: int) -> str:
+            self.death.at("before notify")
             self.notify("a", amount)
             try:
                 return str(self.withdraw("b", amount))

@@ -14,7 +14,7 @@ from surefoot.engine.program import Tx
 from surefoot.engine.run import INPUTS, THREADS, load, save
 from surefoot.engine.unit import Unit
 from surefoot_recovery.plan import History
-from surefoot_recovery.rollback import adapter_of
+from surefoot_recovery.undoing import adapter_of
 
 __all__ = ["Branches", "Forked", "fork"]
 

@@ -1,0 +1,67 @@
+"""Poison: a run that kills whoever works on it is set aside, so that it does not take one process after the other with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from surefoot import UsageError
+from surefoot.engine.holds import STOPS
+from surefoot.engine.program import Program, Tx
+from surefoot.engine.run import THREADS, RunSpec
+
+if TYPE_CHECKING:
+    from surefoot import Guard
+    from surefoot.engine.unit import Unit
+    from surefoot.types import Lease
+
+__all__ = ["BY", "CRASHES", "noted"]
+
+BY: Final = "quarantine"
+"""Who has stopped a run that is set aside."""
+CRASHES: Final = "crashes"
+"""Records by run: the leases that a process died with since the run last committed a step, and how many steps that were."""
+_LIMIT: Final = 5
+
+
+def noted(guard: Guard, spec: RunSpec) -> Program[None]:
+    """Note that the process before this one died in the run that an invocation would go on with; set the run aside the k-th time.
+
+    k is ``SUREFOOT_POISON_CRASHES``, by default 5; 0: never. Crashes count while the run commits no step in between.
+    """
+    limit = _limit()
+    if spec.thread is None or not limit:
+        return
+    name = f"{spec.tenant}/{spec.thread}"
+    lease = yield Tx(lambda unit: unit.leases.get(name), write=False)
+    if lease is not None and lease.held and lease.owner != guard.store.owner() and not guard.store.alive(lease.owner):
+        yield Tx(partial(_count, lease=lease, limit=limit))
+
+
+def _limit() -> int:
+    given = os.environ.get("SUREFOOT_POISON_CRASHES", str(_LIMIT))
+    if not given.isdecimal():
+        raise UsageError(f"SUREFOOT_POISON_CRASHES={given!r} is no number of crashes; 0 never sets a run aside")
+    return int(given)
+
+
+def _count(unit: Unit, lease: Lease, limit: int) -> None:
+    known, now = unit.records.get(THREADS, lease.name), unit.leases.get(lease.name)
+    if known is None or now is None or now.epoch != lease.epoch:
+        return
+    run_id = known.value["run"]
+    record = unit.records.get(CRASHES, run_id)
+    epochs, before = record.value if record else ([], 0)
+    if lease.epoch in epochs:
+        return
+    steps = len(unit.checkpoints.list(run_id, limit=sys.maxsize))
+    released = len(epochs) >= limit and unit.records.get(STOPS, f"run/{run_id}") is None
+    epochs = [*([] if steps > before or released else epochs), lease.epoch]
+    unit.records.put(CRASHES, run_id, [epochs, steps])
+    unit.emit(run_id, "run.crashed", times=len(epochs))
+    if len(epochs) >= limit:
+        reason = f"its process died {len(epochs)} times without a step committed in between"
+        unit.records.put(STOPS, f"run/{run_id}", {"by": BY, "reason": reason, "at": unit.now})
+        unit.emit(run_id, "run.quarantined", reason=reason)

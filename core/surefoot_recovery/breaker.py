@@ -1,0 +1,201 @@
+"""Circuit breakers: what is down is not asked again and again. One per dependency and tenant, for all processes of the store (AS-69).
+
+Only failures of the transport count: a connection that could not be made or was lost, or no answer in time. A tool that answers
+with an error has answered, and what a policy or a person refuses never reached the dependency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from surefoot import Admission, Allow, Call, CallRecord, CallState, Decision, Denied, Deny, Effect, Gate, Guard
+from surefoot.engine.claims import Claim
+from surefoot.engine.failure import load_error
+from surefoot.engine.program import Tx
+from surefoot.engine.unit import Unit
+from surefoot.types import expect
+from surefoot_recovery.watching import looked_at, matches, watch
+
+__all__ = ["Breaker", "BreakerOpen", "Breakers"]
+
+_NAMESPACE: Final = "breakers"
+"""Records ``<tenant>/<dependency>``: state, times of the failures in the window, calls to look at, since when it is open, its probe."""
+_PROBES: Final = frozenset({Effect.READ, Effect.IDEMPOTENT})
+_TRANSPORT: Final = frozenset(
+    {
+        "builtins.ConnectionError",
+        "builtins.TimeoutError",
+        "socket.gaierror",
+        "ssl.SSLError",
+        "aiohttp.client_exceptions.ClientConnectionError",
+        "httpcore.NetworkError",
+        "httpcore.TimeoutException",
+        "httpx.TransportError",
+        "requests.exceptions.ConnectionError",
+        "requests.exceptions.Timeout",
+        "urllib3.exceptions.TimeoutError",
+        "urllib3.exceptions.HTTPError",
+    }
+)
+"""Classes whose descendants say that the other side was not reached, or did not answer."""
+_NAMES: Final = frozenset(
+    {"ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "TimeoutError"}
+    | {"ConnectError", "ConnectTimeout", "ReadTimeout", "ReadError", "RemoteProtocolError", "gaierror"}
+)
+"""The same where only the name of the class is known: of what proved that nothing happened, and in a process without the client."""
+
+
+class BreakerOpen(Denied):
+    """The tool's dependency is down as far as anybody knows; nothing ran, and the call may be tried after the cooldown."""
+
+    code = "breaker_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When to stop asking a dependency, and for how long. Each tenant has one of its own."""
+
+    dependency: str
+    """What it is called in records, events and errors."""
+    tools: str | Sequence[str]
+    """Names or patterns of the tools that need it (``"github_*"``)."""
+    failures: int = 3
+    """So many failures of the transport within ``window`` open it."""
+    window: float = 60.0
+    """Seconds."""
+    cooldown: float = 30.0
+    """Seconds until one call may try whether it is back. Only a declared ``read`` or ``idempotent`` tool does, never an unsafe one."""
+    ping: Callable[[], Any] | None = None
+    """Tries it where no harmless tool does: raises if the dependency is still down. Asked at most once a cooldown, before a call."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work with a :class:`~surefoot.UsageError`."""
+        expect("failures", self.failures, "a number, 1 or more", lambda given: isinstance(given, int) and given >= 1)
+        for name, given in (("window", self.window), ("cooldown", self.cooldown)):
+            expect(name, given, "a number of seconds", lambda given: isinstance(given, int | float) and given >= 0)
+        expect("ping", self.ping, "a function", lambda given: given is None or callable(given))
+
+
+_CLOSED: Final[dict[str, Any]] = {"state": "closed", "failures": [], "watched": [], "since": 0.0, "probe": None}
+
+
+class Breakers(Gate, Admission):
+    """Breakers at work: asked in the transaction that claims a call, so that of all processes one makes the probe."""
+
+    reads = True
+
+    def __init__(self, guard: Guard, breakers: Sequence[Breaker]) -> None:
+        self._guard = guard
+        self._breakers = list(breakers)
+
+    def _of(self, tool: str) -> Breaker | None:
+        return next((breaker for breaker in self._breakers if matches(tool, breaker.tools)), None)
+
+    # --- before the transaction
+
+    def check(self, call: Call) -> Decision:
+        """Ping a dependency that has cooled down and that this call may not try itself; the admission decides."""
+        breaker = self._of(call.tool)
+        if breaker is not None and breaker.ping is not None and call.effect not in _PROBES and self._takes_ping(breaker, call):
+            try:
+                breaker.ping()
+            except Exception:  # noqa: BLE001 - whatever it raises, the dependency is not back
+                self._pinged(breaker, call, up=False)
+            else:
+                self._pinged(breaker, call, up=True)
+        return Allow()
+
+    def _takes_ping(self, breaker: Breaker, call: Call) -> bool:
+        def work(unit: Unit) -> bool:
+            state = self._state(unit, breaker, call.tenant, call.run_id)
+            if state["state"] != "open" or unit.now - state["since"] < breaker.cooldown:
+                return False
+            unit.records.put(_NAMESPACE, _key(breaker, call.tenant), {**state, "since": unit.now})  # the next one in a cooldown
+            return True
+
+        return bool(self._guard.transact(Tx(work)))
+
+    def _pinged(self, breaker: Breaker, call: Call, *, up: bool) -> None:
+        def work(unit: Unit) -> None:
+            if up:
+                self._put(unit, breaker, call.tenant, call.run_id, dict(_CLOSED))
+
+        self._guard.transact(Tx(work))
+
+    # --- in the transaction
+
+    def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:  # noqa: ARG002 - a call entered again asks too
+        """Deny a call whose dependency is down; let one that does no harm try it after the cooldown."""
+        breaker = self._of(claim.tool)
+        if breaker is None:
+            return Allow()
+        run = claim.frame.run.record
+        state = self._state(unit, breaker, run.tenant, run.run_id)
+        if state["state"] == "closed" or (state["state"] == "open" and self._may_try(unit, breaker, claim, state)):
+            return Allow()
+        why = "is being tried by another call" if state["state"] == "half_open" else f"failed {breaker.failures} times, lately"
+        message = f"{claim.tool} was not executed: {breaker.dependency} {why}; try again in {breaker.cooldown:g} s"
+        return Deny(message.partition(": ")[2], BreakerOpen.code, BreakerOpen(message, run_id=run.run_id))
+
+    def _may_try(self, unit: Unit, breaker: Breaker, claim: Claim, state: dict[str, Any]) -> bool:
+        return claim.effect in _PROBES and bool(unit.now - state["since"] >= breaker.cooldown)
+
+    def spend(self, unit: Unit, claim: Claim, record: CallRecord | None) -> None:  # noqa: ARG002 - as above
+        """Note which call to look at; the one that tries a dependency is the only one until it has ended."""
+        breaker = self._of(claim.tool)
+        if breaker is None:
+            return
+        run = claim.frame.run.record
+        state = self._state(unit, breaker, run.tenant, run.run_id)
+        state["watched"].append(watch(claim))
+        if state["state"] == "open":
+            state |= {"state": "half_open", "probe": watch(claim)[0]}
+        self._put(unit, breaker, run.tenant, run.run_id, state)
+
+    def _state(self, unit: Unit, breaker: Breaker, tenant: str, run_id: str) -> dict[str, Any]:
+        """Return where a breaker stands after what became of the calls since; a change is written."""
+        stored = unit.records.get(_NAMESPACE, _key(breaker, tenant))
+        state: dict[str, Any] = {**_CLOSED, **(stored.value if stored else {})}
+        running, ended = looked_at(unit, self._guard, state["watched"])
+        recent = [at for at in state["failures"] if at > unit.now - breaker.window]
+        over = {row.call_id for row in ended}  # a body that its caller has left may run on: it has failed all the same
+        running = [call for call in running if call[0] not in over]
+        state |= {"watched": running, "failures": recent}
+        for row in ended:
+            failed = _is_transport(self._guard, row)
+            if row.call_id == state["probe"]:
+                lost = failed or row.state is CallState.INTENT  # the process that tried has ended: nobody knows
+                state |= {"state": "open", "since": unit.now, "probe": None} if lost else {**_CLOSED, "watched": running, "failures": []}
+            elif failed and state["state"] == "closed":
+                state["failures"].append(row.updated)
+        if state["state"] == "closed" and len(state["failures"]) >= breaker.failures:
+            state |= {"state": "open", "since": unit.now}
+        if stored is not None and (stored.value["state"] != state["state"] or ended):
+            self._put(unit, breaker, tenant, run_id, state)
+        return state
+
+    def _put(self, unit: Unit, breaker: Breaker, tenant: str, run_id: str, state: dict[str, Any]) -> None:
+        key = _key(breaker, tenant)
+        before = unit.records.get(_NAMESPACE, key)
+        if state["state"] != (before.value["state"] if before else "closed"):
+            unit.emit(run_id, f"breaker.{state['state']}", dependency=breaker.dependency, tenant=tenant)
+        unit.records.put(_NAMESPACE, key, state)
+
+
+def _key(breaker: Breaker, tenant: str) -> str:
+    return f"{tenant}/{breaker.dependency}"
+
+
+def _is_transport(guard: Guard, row: CallRecord) -> bool:
+    """Return whether a call ended because the other side was not reached, or did not answer in time."""
+    if row.state is CallState.IN_DOUBT and row.error is None:
+        return row.reason.startswith("it ran past its deadline")
+    if row.state is CallState.FAILED:  # its error is a proof, and kept in words only
+        return row.reason.partition(":")[0] in _NAMES
+    if row.error is None or row.state not in {CallState.RAISED, CallState.IN_DOUBT}:  # in doubt: it raised out of its step
+        return False
+    error = load_error(guard.codec, row.error)
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    return not kinds.isdisjoint(_TRANSPORT) or getattr(error, "kind", "") in _NAMES
