@@ -14,13 +14,17 @@ _FENCED: Final = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n```\s*\Z", re.DOTAL
 
 
 def text_of(output: Any) -> str | None:
-    """Return the text of an output: a string, a message's content, or that of the newest of its messages; else ``None``."""
+    """Return the text of an output: a string, a message's content, or that of the newest of its messages; else ``None``.
+
+    An object that has a text called ``raw`` (what a task of CrewAI came to) is that text.
+    """
     if isinstance(output, str):
         return output
     last = _last_message(output)
     if last is not None:
         return _content(last["content"] if isinstance(last, Mapping) else last.content)
-    return None
+    raw = getattr(output, "raw", None)
+    return raw if isinstance(raw, str) else None
 
 
 def data_of(output: Any) -> Any:
