@@ -24,7 +24,7 @@ from crewai.utilities.string_utils import sanitize_tool_name
 
 from surefoot import AdapterUnavailable, Guard
 from surefoot_adapters import Do, Frame, Program, RunName, element, here, join, named_run
-from surefoot_crewai import _convert, _flows, _hooks, _models, _repair, _runs, _tools, _turns
+from surefoot_crewai import _console, _convert, _flows, _hooks, _models, _repair, _runs, _tools, _turns
 from surefoot_crewai._swap import guard_of, swap
 
 __all__ = ["guarded", "title"]
@@ -340,6 +340,7 @@ def _turn(agent: Any, task: Any, context: Any, body: Do) -> Program[Any] | None:
     place, current, mine = here(), _turns.turn.get(), _turns.work.get()
     if place is None:
         return None
+    body = _turns.within(_console.attended, bool(getattr(task, "human_input", False)), body)
     guard = _guard(agent)
     if current is not None and current.frame is place and current.agent is agent:
         return _turns.take(guard, current.work, agent, context, body, again=True)

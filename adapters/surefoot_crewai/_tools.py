@@ -16,10 +16,10 @@ from crewai.tools.base_tool import BaseTool
 from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.utilities.string_utils import sanitize_tool_name
 
-from surefoot import Guard, NotStorable, ToolRule, UsageError
+from surefoot import Guard, NotStorable, SurefootError, ToolRule, UsageError
 from surefoot.errors import InFlight, IntegrityError, LeaseLost, StoreUnavailable
-from surefoot_adapters import ActiveCall, Do, Request, call, declared_rule, frame_at, here, outside_of_runs
-from surefoot_crewai import _convert, _turns
+from surefoot_adapters import ActiveCall, Do, Frame, Program, Request, call, declared_rule, frame_at, here, outside_of_runs
+from surefoot_crewai import _console, _convert, _turns
 from surefoot_crewai._runs import Stopped
 from surefoot_crewai._swap import guard_of, swap
 
@@ -46,9 +46,15 @@ def guarded(tool: Any, guard: Guard) -> Any:
     rule = declared_rule(tool, function, kind._run, kind._arun)  # noqa: SLF001 - as above
     swap(tool, guard, _function(kind) if "func" in kind.model_fields else _methods(kind))
     where = body if function else kind
-    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule or (_COMPOSITE if _delegates(kind) else None))
+    rule = rule or (_COMPOSITE if _delegates(kind) else None)
+    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule, functools.partial(_definition, tool))
     _convert.model(guard.codec, getattr(tool, "result_schema", None))
     return tool
+
+
+def _definition(tool: Any) -> list[Any]:
+    """Return what the model is told of a tool (AS-10)."""
+    return [tool.name, tool.description, tool.args_schema.model_json_schema()]
 
 
 def _delegates(kind: type) -> bool:
@@ -127,7 +133,7 @@ def _alike(original: Callable[..., Any], bound: Callable[[Any, Any], Callable[..
                 if asked is None:
                     return await body()
                 guard, frame, request = asked
-                return await guard.adrive(call(guard, frame, request, Do(body, body)))
+                return await guard.adrive(_asking(guard, frame, request, Do(body, body)))
 
         return coroutine
 
@@ -139,9 +145,23 @@ def _alike(original: Callable[..., Any], bound: Callable[[Any, Any], Callable[..
             if asked is None:
                 return body()
             guard, frame, request = asked
-            return guard.drive(call(guard, frame, request, Do(body)))
+            return guard.drive(_asking(guard, frame, request, Do(body)))
 
     return plain
+
+
+def _asking(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]:
+    """Return a call, asked for once more where a person at the console has decided about it in the meantime."""
+    try:
+        return (yield from call(guard, frame, request, body))
+    except Stopped as stopped:
+        try:
+            asked = yield Do(functools.partial(_console.answered, guard, stopped.error, request.tool_object))
+        except SurefootError as error:  # whoever is there decides nothing
+            raise Stopped(error) from stopped
+        if not asked:
+            raise
+    return (yield from call(guard, frame, request, body))
 
 
 @contextmanager

@@ -83,9 +83,14 @@ class Requests:
     def _among(
         self, tool: str, digest: str, identify: Callable[[Mapping[str, Any]], str | None], *, again: bool
     ) -> tuple[list[str], str | None]:
-        """Return the digests of the reply's other requests for the tool, and the id of this one."""
+        """Return the digests of the reply's other requests for the tool, and the id of this one.
+
+        The only one of the reply is this one also where a hook has changed its arguments on the way.
+        """
         same = [(asked, identify(asked.arguments)) for asked in self._reply if asked.tool == tool]
         mine = next((asked for asked, known in same if known == digest and (again or not asked.begun)), None)
+        if mine is None and len(same) == 1 and not same[0][0].begun:
+            mine = same[0][0]
         if mine is not None:
             mine.begun = True
         return [known for asked, known in same if asked is not mine and known is not None], mine.alias if mine else None

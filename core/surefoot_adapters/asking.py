@@ -28,6 +28,10 @@ class Asking(Protocol):
         """Return what was asked in a run: the model's id of a call → the newest question's id, and its state."""
         ...
 
+    def cards(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a run waits for: the id of each pending question → its card."""
+        ...
+
     def answer(self, approval_id: str, *, yes: bool, by: str = "") -> None:
         """Record what a person said. Raises :class:`~surefoot.Denied` for somebody who may not decide (I15)."""
         ...

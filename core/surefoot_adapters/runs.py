@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from surefoot import Guard, InDoubt, RunStatus, SurefootWarning
+from surefoot import ApprovalPending, Guard, InDoubt, RunStatus, SurefootWarning
 from surefoot._api import RunName
-from surefoot.engine.program import Program
+from surefoot.engine.program import Do, Program
 from surefoot.engine.run import Opened, RunSpec
 from surefoot_adapters import poison
+from surefoot_adapters.asking import asking
 from surefoot_journal import governed
 from surefoot_journal.governed import close_run
 from surefoot_journal.replay import current_replay
@@ -66,6 +68,8 @@ def in_run(
         value = yield from body(opened)
     except BaseException as exc:
         error = meant(exc)
+        if isinstance(error, ApprovalPending) and (asks := asking(guard)) is not None:  # all that wait, not the first that stopped it
+            error.cards = yield Do(partial(asks.cards, run.record.run_id))
         try:
             yield from close_run(guard, run, RunStatus.OPEN)
         except InDoubt:

@@ -124,7 +124,7 @@ def ask(unit: Unit, claim: Claim, terms: Terms) -> Approval | Deny:
     asked = current(unit, claim)
     if asked is None:
         known = _at_slot(unit, claim)
-        if known is not None and known.state == "approved":
+        if known is not None:
             return _mismatch(claim, "its arguments", known.args_digest, claim.digest)
         return _pending(claim, _request(unit, claim, terms, 1))
     if asked.state in {"pending", "approved"}:
@@ -160,16 +160,24 @@ def use(unit: Unit, approval: Approval) -> None:
         write(unit, replace(approval, state="used"), "approval.used")
 
 
-def _slot(claim: Claim) -> str:
-    """Return the place of the request: two requests at one place, of which one was approved, must be the same."""
-    asked = claim.request.position
-    where = f"{asked.digest}.{asked.rank}" if asked is not None else ""
-    return f"{claim.scope}/{claim.frame.path}/{claim.tool}/{where}"
+def _slots(claim: Claim) -> list[str]:
+    """Return the places of the request: two requests at one place, of which one was approved, must be the same.
+
+    The model's id of a call is one of them: not every framework can say what the model asked for where the body is.
+    """
+    asked, alias = claim.request.position, claim.request.alias
+    where = [f"{asked.digest}.{asked.rank}" if asked is not None else "", *([f"id/{alias}"] if alias else [])]
+    return [f"{claim.scope}/{claim.frame.path}/{claim.tool}/{place}" for place in where]
 
 
 def _at_slot(unit: Unit, claim: Claim) -> Approval | None:
-    record = unit.records.get(_SLOTS, _slot(claim))
-    return read(unit, record.value) if record is not None else None
+    """Return what was approved at one of the request's places."""
+    for slot in _slots(claim):
+        record = unit.records.get(_SLOTS, slot)
+        known = read(unit, record.value) if record is not None else None
+        if known is not None and known.state == "approved":
+            return known
+    return None
 
 
 def current(unit: Unit, claim: Claim) -> Approval | None:
@@ -210,7 +218,8 @@ def _request(unit: Unit, claim: Claim, terms: Terms, number: int) -> Approval:
         approvers=tuple(terms.approvers),
         alias=row.alias,
     )
-    unit.records.put(_SLOTS, _slot(claim), approval.id)
+    for slot in _slots(claim):
+        unit.records.put(_SLOTS, slot, approval.id)
     return write(unit, approval, "approval.requested")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.engine.claims import Claim, Request
 
@@ -54,6 +54,10 @@ class Asking:
         """Return what was asked in a run: the model's id of a call → the newest question's id, and its state."""
         found = self._guard.approvals.list(state=None, run_id=run_id)
         return {approval.alias: (approval.id, approval.state) for approval in found if approval.alias is not None}
+
+    def cards(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a run waits for: the id of each pending question → its card."""
+        return {approval.id: approval.card() for approval in self._guard.approvals.list(run_id=run_id)}
 
     def answer(self, approval_id: str, *, yes: bool, by: str = "") -> None:
         """Record what a person said through the framework, which may ask inside of the run. Raises as :meth:`Approvals.approve`."""
