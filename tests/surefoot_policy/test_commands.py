@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,34 @@ def test_tools_init_writes_a_policy(surefoot_: Callable[..., Result], tmp_path: 
     assert done.exit_code == 0, done.output
     assert "1 tools" in surefoot_("policy", "check", "--policy", "first.yaml").output
     assert 'tool: "send_mail"' in (tmp_path / "first.yaml").read_text()
+
+
+PAGES = {page.name: page for page in (Path(__file__).parents[2] / "docs" / "how-to").glob("*.md")}
+
+
+def documented(page: str) -> tuple[str, list[dict[str, Any]]]:
+    """Return the policy that a page shows first, and the examples that it shows for it."""
+    blocks = re.findall(r"^```(yaml|json)\n(.*?)^```", PAGES[page].read_text(), re.MULTILINE | re.DOTALL)
+    [policy, *_] = [text for language, text in blocks if language == "yaml"]
+    [examples] = [json.loads(text) for language, text in blocks if language == "json"]
+    return policy, examples
+
+
+@pytest.mark.parametrize("page", sorted(name for name, page in PAGES.items() if '"expect"' in page.read_text()))
+def test_the_examples_in_the_docs_are_decided_as_they_say(surefoot_: Callable[..., Result], tmp_path: Path, page: str) -> None:
+    """Each page's policy decides its examples as the page says; an example that says otherwise is found."""
+    policy, examples = documented(page)
+    (tmp_path / "shown.yaml").write_text(policy)
+    (tmp_path / "examples.json").write_text(json.dumps(examples))
+    done = surefoot_("policy", "test", "examples.json", "--policy", "shown.yaml")
+    assert (done.exit_code, f"{len(examples)} examples, 0 wrong" in done.output) == (0, True), done.output
+    examples[0]["expect"] = "deny" if examples[0]["expect"] != "deny" else "allow"
+    (tmp_path / "examples.json").write_text(json.dumps(examples))
+    done = surefoot_("policy", "test", "examples.json", "--policy", "shown.yaml")
+    assert (done.exit_code, "1 wrong" in done.output) == (4, True)
+
+
+def test_the_pages_about_policies_have_examples() -> None:
+    """The test above is about something: policies and approvals are shown with examples."""
+    assert len(documented("policy.md")[1]) >= 5
+    assert len(documented("approvals.md")[1]) >= 2
