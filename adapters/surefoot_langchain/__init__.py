@@ -8,12 +8,14 @@ it is a guarded object; a runnable class of your own that keeps others elsewhere
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from surefoot import Adapter, Capabilities, Guard, RunRecord, hookimpl
+from surefoot import Adapter, Capabilities, Guard, RunRecord, UsageError, hookimpl
 from surefoot_langgraph import LangGraphAdapter, is_langchains, kinds_of
 
 if TYPE_CHECKING:
+    from surefoot_adapters import Do
     from surefoot_langchain._middleware import SurefootMiddleware
 
 __all__ = ["LangChainAdapter", "SurefootMiddleware", "surefoot_adapter"]
@@ -65,6 +67,18 @@ class LangChainAdapter(LangGraphAdapter):
         wrapped = _chains.guarded(target, guard)
         guard.announce(f"chain {target.get_name()}")
         return wrapped
+
+    def rewind(self, target: Any, run: RunRecord, mark: int | None) -> Do:
+        """Return what takes an agent's thread back (see :class:`surefoot_recovery.Rewinds`); a chain keeps nothing."""
+        from surefoot_adapters import Do
+
+        return super().rewind(target, run, mark) if is_langchains(target) else Do(lambda: None)
+
+    def place(self, target: Any, run: RunRecord, mark: int | None) -> Mapping[str, Any]:
+        """Return the config to branch an agent off with (see :class:`surefoot_recovery.Branches`)."""
+        if not is_langchains(target):
+            raise UsageError(f"run {run.run_id} is a chain's, which cannot be branched off: run the chain under another name")
+        return super().place(target, run, mark)
 
     def again(self, target: Any, run: RunRecord, given: Any) -> object:
         """Run an agent or a chain with a recorded input (see :meth:`surefoot_journal.Replays.again`)."""

@@ -18,6 +18,7 @@ import surefoot
 from surefoot import Guard, InDoubt, SurefootError, UsageError, Verdict
 from surefoot_conformance.harness import renamed
 
+children = Children(Path(__file__).parent / "lc_child.py")
 POINTS = ["before intent", "call.claimed", "effect", "call.committed", "step.committed"]
 
 
@@ -186,17 +187,26 @@ def test_as_60_a_strict_guard_wants_a_name(effects: Effects) -> None:
     assert wrapped.invoke(1, {"configurable": {"thread_id": "t"}}) == 4
 
 
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    """The processes of these tests."""
-    made = Children(Path(__file__).parent / "lc_child.py")
-    yield made
-    made.close()
+def test_a_chain_is_rolled_back(effects: Effects) -> None:
+    """What a chain's run did is undone; that the chain itself keeps no state is no obstacle. It cannot be branched off."""
+
+    def undo(call: Any, _value: Any) -> None:
+        effects.add("undone", call.arguments["amount"])
+
+    guard = Guard("memory://", tools={"charge": surefoot.ToolRule("unsafe", compensate=undo)})
+    wrapped = surefoot.wrap(chain(charging(effects), effects), guard=guard)
+    with surefoot.run("invoice-7"):
+        wrapped.invoke(5)
+    (run,) = guard.runs.list()
+    with pytest.raises(UsageError, match="cannot be branched off"):
+        guard.runs.fork(run.run_id, at="plan", by="test", app=wrapped)
+    guard.runs.rollback(run.run_id, by="test", app=wrapped)
+    assert effects.count("undone", 5) == 1
 
 
 @pytest.mark.parametrize("face", ["sync", "async", "stream"])
 @pytest.mark.parametrize("point", POINTS)
-def test_as_03_a_killed_chain_goes_on(children: Children, tmp_path: Path, point: str, face: str) -> None:
+def test_as_03_a_killed_chain_goes_on(tmp_path: Path, point: str, face: str) -> None:
     """AS-03: killed anywhere and run again under its name, a chain charges at most once, and repeats no step that was committed."""
     told = {"what": "chain", "face": face, "effect": "unsafe"}
     children.killed(tmp_path, kill=point, **told)

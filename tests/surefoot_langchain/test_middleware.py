@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from surefoot import Guard, UsageError, Verdict
 from surefoot_langchain import SurefootMiddleware
 from surefoot_langchain._middleware import _INNERMOST
 
+children = Children(Path(__file__).parent / "lc_child.py")
 POINTS = ["before intent", "call.claimed", "effect", "call.committed", "step.committed"]
 
 
@@ -145,17 +145,9 @@ def test_an_agent_in_a_tool_is_a_part_of_the_call(guard: Guard, effects: Effects
     assert (len(guard.runs.list()), effects.count("charge")) == (1, 2)
 
 
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    """The processes of these tests."""
-    made = Children(Path(__file__).parent / "lc_child.py")
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("face", ["sync", "async"])
 @pytest.mark.parametrize(("point", "nth"), [*((point, 1) for point in POINTS), ("call.claimed", 2), ("effect", 3), ("call.committed", 3)])
-def test_as_03_killed_and_resumed(children: Children, tmp_path: Path, point: str, nth: int, face: str) -> None:
+def test_as_03_killed_and_resumed(tmp_path: Path, point: str, nth: int, face: str) -> None:
     """AS-03: killed anywhere and resumed, no charge happens twice; what is in doubt is told to the model, which goes on."""
     told = {"what": "agent", "face": face, "durability": face}  # async is the default of LangGraph
     children.killed(tmp_path, kill=point, nth=nth, input=True, **told)
