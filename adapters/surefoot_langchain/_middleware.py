@@ -7,7 +7,7 @@ reply, which run beside one another, share it: the run stays open in the store f
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -124,18 +124,16 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
 
     def _reply(self, request: ModelRequest[Any], handler: Any) -> _Asked:
         self._alone(handler)
-        kind = "input" if request.messages and isinstance(request.messages[-1], HumanMessage) else "continue"
-        return _Asked("model", request.messages, kind, request.messages)
+        messages = _messages(request.state)  # not the request's: middleware further out may have put something behind them
+        kind = "input" if messages and isinstance(messages[-1], HumanMessage) else "continue"
+        return _Asked("model", request.messages, kind, messages)
 
     def _call(self, request: ToolCallRequest, handler: Any) -> tuple[ToolCallRequest, _Asked]:
         self._alone(handler)
         own = request if request.tool is None else request.override(tool=_tools.guarded(request.tool, self.guard))
         tools = {} if own.tool is None else {own.tool.name: own.tool}
-        state = request.state
-        messages = (state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)) or ()
-        return own, _Asked(
-            "tools", request.tool_call, "continue", request.tool_call, _tools.reply_in(self.guard, tools, messages, [request.tool_call])
-        )
+        reply = _tools.reply_in(self.guard, tools, _messages(request.state), [request.tool_call])
+        return own, _Asked("tools", request.tool_call, "continue", request.tool_call, reply)
 
     def _alone(self, handler: Any) -> None:
         """Raise where the agent is guarded twice, or something stands between this and what it guards."""
@@ -158,17 +156,17 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
         thread = thread_of(named, None if durable is None else str(durable))
         if thread is None:
             raise UsageError("SurefootMiddleware needs a name: invoke the agent with a thread_id, or in 'with surefoot.run(name):'")
-        digest = _convert.input_digest(self.guard.codec, asked.whole)
+        # sent again, an input may begin at another super-step, whose calls have other names: then it is another run
+        digest = _convert.input_digest(self.guard.codec, [_superstep(config), asked.whole])
         spec = RunSpec("langchain", named.tenant, thread, asked.kind, asked.given, digest, stop=_stop)  # type: ignore[arg-type] # one of its words
         return (yield from self._joined(spec, lambda run: self._step(asked, config, run, None, body)))
 
     def _step(self, asked: _Asked, config: Any, run: LiveRun, parent: Frame | None, body: Callable[[Frame], Do]) -> Program[Any]:
-        metadata = config.get("metadata", {})
-        superstep = metadata.get("langgraph_step", 0)
+        superstep = _superstep(config)
         digest = _convert.digest(self.guard.codec, asked.given)
         path = join(parent.path if parent is not None else "", element(asked.name, superstep))
         shared = asked.reply is not None
-        branch = _history.branch_of(metadata.get("langgraph_path", ()), digest) if shared else ""
+        branch = _history.branch_of(config.get("metadata", {}).get("langgraph_path", ()), digest) if shared else ""
         spec = StepSpec(run, parent, path, asked.name, asked.given, digest, branch, shared=shared, mark=superstep)
         return (yield from step(self.guard, spec, body, opaque=True))
 
@@ -212,6 +210,15 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
             if self._open.get(key) is mine:
                 del self._open[key]
             return True
+
+
+def _superstep(config: Any) -> int:
+    step: int = config.get("metadata", {}).get("langgraph_step", 0)
+    return step
+
+
+def _messages(state: Any) -> Sequence[Any]:
+    return (state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)) or ()
 
 
 def _response(data: list[Any]) -> ModelResponse[Any]:

@@ -159,3 +159,15 @@ def test_as_03_killed_and_resumed(tmp_path: Path, point: str, nth: int, face: st
     assert effects.count("charge") >= 3 - doubtful
     assert doubtful <= 2
     assert {str(row.state) for row in look(tmp_path).calls.list()} <= {"committed", "in_doubt"}
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+@pytest.mark.parametrize("point", ["effect", "call.committed", "step.committed"])
+def test_as_03_killed_and_sent_again(tmp_path: Path, point: str, face: str) -> None:
+    """AS-03: killed and given its input again, LangGraph begins a turn behind what it kept, or from the start: no charge happens twice."""
+    told = {"what": "agent", "face": face, "durability": face, "input": True}
+    children.killed(tmp_path, kill=point, nth=2, **told)
+    children.result(tmp_path, **told)
+    effects = Effects(tmp_path / "effects")
+    assert effects.count("charge") >= 1
+    assert max(effects.count("charge", amount) for amount in (5, 6, 7)) <= 1
