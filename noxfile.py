@@ -10,9 +10,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 EXTRAS = {name: Requirement(requires[0]) for name, requires in PROJECT["optional-dependencies"].items() if requires}
-PACKAGES = {
-    name: package for name, package in PROJECT["entry-points"]["surefoot"].items() if package == f"surefoot_{name.replace('-', '_')}"
-}
+PACKAGES = {name: package for name, package in PROJECT["entry-points"]["surefoot"].items() if Path("adapters", package).is_dir()}
 FRAMEWORKS = sorted(EXTRAS.keys() & PACKAGES.keys())
 
 

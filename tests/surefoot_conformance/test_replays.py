@@ -17,7 +17,14 @@ from surefoot_conformance.lab import Lab
 from surefoot_conformance.table import Broken, Cell, table
 from surefoot_journal import Recorded
 
-FRAMEWORKS = {"crewai": "crewai", "langchain": "langchain", "langgraph": "langgraph", "openai-agents": "agents", "python": "surefoot"}
+FRAMEWORKS = {
+    "crewai": "crewai",
+    "langchain": "langchain",
+    "langgraph": "langgraph",
+    "llama-index-core": "workflows",
+    "openai-agents": "agents",
+    "python": "surefoot",
+}
 NOISY = {"crewai": [pytest.mark.filterwarnings("ignore")]}
 """CrewAI warns of itself while it is imported."""
 INSTALLED = [

@@ -11,6 +11,7 @@ KNOWN: Final = {
     "function": "surefoot_conformance.judges:FunctionHarness",
     "langchain": "surefoot_conformance.harnesses.langchain:LangChainHarness",
     "langgraph": "surefoot_conformance.harnesses.langgraph:LangGraphHarness",
+    "llama-index-core": "surefoot_conformance.harnesses.llama_index:LlamaIndexHarness",
     "llm": f"{_VERIFIERS}:LlmHarness",
     "memory": "surefoot_conformance.keepers:MemoryHarness",
     "openai-agents": "surefoot_conformance.harnesses.openai_agents:OpenAIAgentsHarness",
