@@ -1,4 +1,4 @@
-"""Agents of two frameworks, beside the same agents wrapped, over the store without I/O."""
+"""Agents of frameworks, beside the same agents wrapped, over the store without I/O."""
 
 # pyright: reportMissingImports=false
 # crewai conflicts with other frameworks and lives in an environment of its own.
@@ -33,11 +33,12 @@ _TARGET: Final = Target("ratio", "<", 0.15)
 def adapters(plan: Plan) -> Iterator[Result]:
     """Measure what wrapping adds to a turn, with one call of a tool in it, over the memory store, in processor time.
 
-    Raises :class:`Skip` where neither framework is installed.
+    Raises :class:`Skip` where none of the frameworks is installed.
     """
-    found = [make for name, make in (("agents", _openai_agents), ("crewai", _crewai)) if importlib.util.find_spec(name) is not None]
+    known = {"agents": _openai_agents, "crewai": _crewai, "workflows": _llama_index}
+    found = [make for name, make in known.items() if importlib.util.find_spec(name) is not None]
     if not found:
-        raise Skip("neither openai-agents nor crewai is installed; pip install 'surefoot[openai-agents]' or 'surefoot[crewai]'")
+        raise Skip("no framework is installed; pip install 'surefoot[openai-agents]', 'surefoot[crewai]' or 'surefoot[llama-index-core]'")
     for make in found:
         with _quiet(), surefoot.Guard("memory://") as guard, asyncio.Runner() as runner:
             name, sides = make(guard, runner)
@@ -151,3 +152,31 @@ def _crewai(guard: surefoot.Guard, _runner: asyncio.Runner) -> tuple[str, dict[s
         return _side(lambda _words: made.kickoff())
 
     return "crewai", {"bare": side(wrapped=False), "wrapped": side(wrapped=True)}
+
+
+def _llama_index(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from llama_index.core.agent.workflow import FunctionAgent
+    from llama_index.core.base.llms.types import ChatMessage, TextBlock, ToolCallBlock
+    from llama_index.core.llms.mock import MockFunctionCallingLLM
+
+    def script(messages: Any, **_options: Any) -> ChatMessage:
+        given = sum(message.role == "tool" for message in messages)
+        if given == _TURNS:
+            return ChatMessage(role="assistant", blocks=[TextBlock(text="done")])
+        asked = {"order": f"order-{given:04}", "cents": 1999}
+        return ChatMessage(role="assistant", blocks=[ToolCallBlock(tool_call_id=f"call_{given}", tool_name="charge", tool_kwargs=asked)])
+
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    model = MockFunctionCallingLLM(response_generator=script)
+    bare = FunctionAgent(name="cashier", system_prompt="Charge what is asked for.", llm=model, tools=[charge], streaming=False)
+
+    def side(agent: Any) -> Side:
+        async def run(words: str) -> None:
+            await agent.run(user_msg=words, max_iterations=_TURNS + 2)
+
+        return _side(lambda words: runner.run(run(words)))
+
+    return "llama-index-core", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}
