@@ -71,7 +71,7 @@ class RunStatus(StrEnum):
     COMPLETED = "completed"
     ABANDONED = "abandoned"
     COMPENSATED = "compensated"
-    """All of it was undone."""
+    """It was undone; what ``partial`` left is listed with the rollback."""
     COMPENSATION_FAILED = "compensation_failed"
     """It was to be undone, and something of it could not be."""
 

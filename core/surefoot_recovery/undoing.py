@@ -35,7 +35,7 @@ from surefoot._api import declared_rule
 from surefoot.engine import doubt, holds
 from surefoot.engine.call import call
 from surefoot.engine.claims import Request, as_call
-from surefoot.engine.frames import Frame, LiveRun
+from surefoot.engine.frames import Frame, LiveRun, here
 from surefoot.engine.key import element
 from surefoot.engine.program import Do, Program, Tx
 from surefoot.engine.run import THREADS, RunSpec, load, release, save, take
@@ -79,7 +79,8 @@ class Undone:
 
     plan: Plan
     status: str
-    """``rolled_back``: the run can be resumed from the step; ``compensated``: all of it is undone; ``compensation_failed``."""
+    """``rolled_back``: the run can be resumed from the step; ``compensated``: it is undone and has ended, but for what is
+    :attr:`left`; ``compensation_failed``."""
     compensated: tuple[str, ...]
     """Ids of the calls that are undone now, in the order in which they were."""
     failed: tuple[str, ...] = ()
@@ -102,10 +103,12 @@ def rollback(
 
     Raises :class:`RollbackRefused`, or :class:`~surefoot.InDoubt` where an effect is in doubt, before anything is undone;
     :class:`~surefoot.InFlight` while the run is under way; :class:`~surefoot.NotFound` for an unknown run or step;
-    :class:`~surefoot.UsageError` where a later run of the thread stands on it.
+    :class:`~surefoot.UsageError` where a later run of the thread stands on it, and inside of a run.
     """
     if plan:
         return shown(guard, run_id, to, app)
+    if here() is not None:
+        raise UsageError(f"run {run_id} cannot be rolled back from inside of a run, whose end it would wait for; do it after that")
     done: Undone = guard.drive(_rolled_back(guard, run_id, to, by, app, whole=not partial))
     return done
 

@@ -1,8 +1,9 @@
-"""A transfer between accounts in plain Python, in this process or in one of its own: run as a script, told in JSON."""
+"""A transfer between accounts in plain Python, in this process or in one of its own."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,18 +104,12 @@ class Bank:
         return [str(effect[0]) for effect in self.effects.all()]
 
 
-def main() -> None:
+def main(told: dict[str, Any]) -> None:
     """Do what was told: ``run`` the transfer, or ``undo`` the newest run."""
-    told = json.loads(sys.argv[1])
+    os.environ["SUREFOOT_POISON_CRASHES"] = told.get("limit", "0")
     bank = Bank(Path(told["folder"]), told)
     if told["do"] == "run":
         print(json.dumps(bank.run()))
-    elif told["do"] == "scoped":
-        print(json.dumps(bank.scoped()))
     else:
         undone = bank.guard.runs.rollback(bank.newest.run_id, to=told.get("to"), partial=told.get("partial", False), by="tester")
         print(json.dumps([undone.status, len(undone.compensated)]))
-
-
-if __name__ == "__main__":
-    main()

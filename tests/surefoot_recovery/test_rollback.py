@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bank import Bank
-from crash import Effects, died, look, printed
+from crash import Children, Effects, died, look, printed
 
+import surefoot
 from surefoot import CallState, InDoubt, NotCommitted, NotFound, UsageError
 from surefoot_recovery import Plan, RollbackRefused
 
 DONE = ["credit", "notify", "withdraw"]
 UNDONE = ["undo withdraw", "undo notify", "undo credit"]
-
-
-def process(folder: Path, do: str, **told: Any) -> subprocess.CompletedProcess[str]:
-    """Run one process of a scenario."""
-    command = [sys.executable, str(Path(__file__).parent / "bank.py"), json.dumps({"folder": str(folder), "do": do, **told})]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def states(bank: Bank) -> dict[str, str]:
@@ -88,13 +79,15 @@ def test_as_70_partial_goes_past_a_compensation_that_fails(tmp_path: Path) -> No
         "run.rolled_back",
     ],
 )
-def test_as_70_i18_i19_a_killed_rollback_goes_on_and_undoes_each_effect_once(tmp_path: Path, point: str) -> None:
+def test_as_70_i18_i19_a_killed_rollback_goes_on_and_undoes_each_effect_once(tmp_path: Path, children: Children, point: str) -> None:
     """Killed anywhere, the rollback is finished by asking again: each compensation ran at most once, in reverse order, or is in doubt."""
-    assert printed(process(tmp_path, "run")) == ["credit 10", "withdraw 10"]
-    died(process(tmp_path, "undo", kill=point))
+    assert printed(children.process(tmp_path, do="run")) == ["credit 10", "withdraw 10"]
+    died(children.process(tmp_path, do="undo", kill=point))
     if point != "run.rolled_back":
-        assert "a rollback of it is under way" in process(tmp_path, "run").stderr, "nobody goes on from a state that is half undone"
-    again = process(tmp_path, "undo")
+        assert "a rollback of it is under way" in children.process(tmp_path, do="run").stderr, (
+            "nobody goes on from a state that is half undone"
+        )
+    again = children.process(tmp_path, do="undo")
     did = [effect[0] for effect in Effects(tmp_path / "effects").all()]
     if point in {"call.claimed undo:notify", "effect undo notify"}:
         assert "InDoubt" in again.stderr
@@ -102,7 +95,7 @@ def test_as_70_i18_i19_a_killed_rollback_goes_on_and_undoes_each_effect_once(tmp
         assert doubt.tool == "undo:notify"
         happened = "undo notify" in did
         look(tmp_path).calls.settle(doubt.call_id, by="tester", **({"committed": "undid notify"} if happened else {"failed": True}))
-        again = process(tmp_path, "undo")
+        again = children.process(tmp_path, do="undo")
     assert printed(again)[0] == "compensated"
     assert [effect[0] for effect in Effects(tmp_path / "effects").all()] == [*DONE, *UNDONE]
 
@@ -133,14 +126,14 @@ def test_as_71_what_cannot_be_completed_is_refused_before_anything_is_undone(tmp
     assert [bank.guard.calls.show(call).tool for call in undone.left] == ["notify"]
 
 
-def test_as_71_an_effect_in_doubt_refuses_the_rollback(tmp_path: Path) -> None:
+def test_as_71_an_effect_in_doubt_refuses_the_rollback(tmp_path: Path, children: Children) -> None:
     """Nobody knows whether a call in doubt needs to be undone: the rollback is refused, and with ``partial`` it is listed."""
-    died(process(tmp_path, "run", kill="effect withdraw"))
-    refused = process(tmp_path, "undo")
+    died(children.process(tmp_path, do="run", kill="effect withdraw"))
+    refused = children.process(tmp_path, do="undo")
     assert "InDoubt" in refused.stderr
     assert "settle it, or --partial" in refused.stderr
     assert [effect[0] for effect in Effects(tmp_path / "effects").all()] == DONE
-    assert printed(process(tmp_path, "undo", partial=True)) == ["compensated", 2]
+    assert printed(children.process(tmp_path, do="undo", partial=True)) == ["compensated", 2]
     assert [effect[0] for effect in Effects(tmp_path / "effects").all()] == [*DONE, "undo notify", "undo credit"]
 
 
@@ -219,6 +212,18 @@ def test_a_rollback_names_the_steps_that_there_are(tmp_path: Path) -> None:
     bank.run(amount=11)
     with pytest.raises(UsageError, match="stands on it"):
         bank.guard.runs.rollback(run, by="tester")
+
+
+def test_a_rollback_inside_of_a_run_is_refused(tmp_path: Path) -> None:
+    """It would wait for the end of the very run that it is asked for in: refused at once, with nothing undone."""
+    bank = Bank(tmp_path)
+
+    def main() -> None:
+        bank.guard.runs.rollback(bank.newest.run_id, by="tester")
+
+    with surefoot.run("t-8"), pytest.raises(UsageError, match="inside of a run"):
+        surefoot.wrap(main, guard=bank.guard)()
+    assert bank.did() == []
 
 
 def test_i19_a_compensation_is_a_call_of_the_ledger(tmp_path: Path) -> None:
