@@ -38,6 +38,7 @@ from surefoot_adapters import (
     step,
     thread_of,
 )
+from surefoot_langchain import _support
 from surefoot_langgraph import _approvals, _convert, _history, _steps, _tools
 
 __all__ = ["SurefootMiddleware"]
@@ -66,6 +67,8 @@ class _Asked:
     whole: Any
     """What tells its run from another one."""
     reply: _tools.Reply | None = None
+    asker: str | None = None
+    """Id of the message that asks for the call: it names the step, whatever LangGraph counts between two turns."""
 
 
 class SurefootMiddleware(AgentMiddleware[Any, Any]):
@@ -76,7 +79,8 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
     """
 
     def __init__(self, guard: Guard) -> None:
-        """Guard with ``guard``."""
+        """Guard with ``guard``. Raises :class:`~surefoot.AdapterUnavailable` as wrapping does."""
+        _support.framework.ready()
         super().__init__()
         self.guard = guard
         self._open: dict[tuple[str, str], _Shared] = {}
@@ -132,8 +136,9 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
         self._alone(handler)
         own = request if request.tool is None else request.override(tool=_tools.guarded(request.tool, self.guard))
         tools = {} if own.tool is None else {own.tool.name: own.tool}
-        reply = _tools.reply_in(self.guard, tools, _messages(request.state), [request.tool_call])
-        return own, _Asked("tools", request.tool_call, "continue", request.tool_call, reply)
+        call, messages = request.tool_call, _messages(request.state)
+        asker = next((said.id for said in reversed(messages) if isinstance(said, AIMessage) and _asks(said, call)), None)
+        return own, _Asked("tools", call, "continue", call, _tools.reply_in(self.guard, tools, messages, [call]), asker)
 
     def _alone(self, handler: Any) -> None:
         """Raise where the agent is guarded twice, or something stands between this and what it guards."""
@@ -164,7 +169,8 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
     def _step(self, asked: _Asked, config: Any, run: LiveRun, parent: Frame | None, body: Callable[[Frame], Do]) -> Program[Any]:
         superstep = _superstep(config)
         digest = _convert.digest(self.guard.codec, asked.given)
-        path = join(parent.path if parent is not None else "", element(asked.name, superstep))
+        known = element(asked.name, superstep) if asked.asker is None else element(asked.name, 1, self.guard.codec.digest(asked.asker)[:12])
+        path = join(parent.path if parent is not None else "", known)
         shared = asked.reply is not None
         branch = _history.branch_of(config.get("metadata", {}).get("langgraph_path", ()), digest) if shared else ""
         spec = StepSpec(run, parent, path, asked.name, asked.given, digest, branch, shared=shared, mark=superstep)
@@ -210,6 +216,10 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
             if self._open.get(key) is mine:
                 del self._open[key]
             return True
+
+
+def _asks(said: AIMessage, call: Any) -> bool:
+    return any(one["id"] == call["id"] for one in said.tool_calls)
 
 
 def _superstep(config: Any) -> int:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from crash import Children, Effects, look
+from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ToolRetryMiddleware
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from lc_support import agent, answers, charging, go, thread
+from langgraph.types import Command, interrupt
+from lc_support import Scripted, agent, answers, charging, go, thread
 
 import surefoot
-from surefoot import Guard, UsageError, Verdict
+from surefoot import AdapterUnavailable, Guard, UsageError, Verdict
 from surefoot_langchain import SurefootMiddleware
 from surefoot_langchain._middleware import _INNERMOST
 
@@ -143,6 +146,38 @@ def test_an_agent_in_a_tool_is_a_part_of_the_call(guard: Guard, effects: Effects
     with surefoot.run("outer"):
         assert surefoot.wrap(outer, guard=guard)() == ["charged 5", "charged 5"]
     assert (len(guard.runs.list()), effects.count("charge")) == (1, 2)
+
+
+def test_as_90_what_langgraph_counts_is_no_identity(guard: Guard, effects: Effects) -> None:
+    """AS-90: a tool asks a person beside a charge; the state is updated with nothing before the answer: the charge is not repeated."""
+
+    @tool
+    def person(amount: int) -> str:
+        """Ask a person."""
+        return str(interrupt(amount))
+
+    class Both(Scripted):
+        """Asks for a charge and a person at once."""
+
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            found = super()._generate(messages, *args, **kwargs)
+            for call in found.generations[0].message.tool_calls[1:]:
+                call["name"] = "person"
+            return found
+
+    middleware = [SurefootMiddleware(guard)]
+    target = create_agent(Both(script=[[5, 6]]), [charging(effects), person], middleware=middleware, checkpointer=InMemorySaver())
+    target.invoke(go(), thread())
+    target.update_state(thread(), {"messages": []}, as_node="model")
+    assert answers(target.invoke(Command(resume="yes"), thread())) == ["charged 5", "yes"]
+    assert effects.count("charge") == 1
+
+
+def test_as_59_a_framework_that_is_too_old_is_refused(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AS-59: the middleware is as careful as wrapping: below the range it is not made."""
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "0.0.1")
+    with pytest.raises(AdapterUnavailable, match=r"0\.0\.1 is too old"):
+        SurefootMiddleware(guard)
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])
