@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Final
 
 from surefoot_adapters import Do, Kinds, here, view
@@ -32,6 +32,7 @@ def _namespace(kind: type) -> dict[str, Any]:
 
 
 def _method(original: Callable[..., Awaitable[Any]], asks: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(original)  # with the mark that it has a span: else the framework would give it a second one
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         current, bare = invocation.get(), partial(original, self, *args, **kwargs)
         if _asking.get():
