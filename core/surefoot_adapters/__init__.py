@@ -19,6 +19,7 @@ from surefoot.engine.step import StepSpec, rejected
 from surefoot.engine.unit import Unit
 from surefoot_adapters.asking import Asking, asking
 from surefoot_adapters.framework import CANARY, Framework
+from surefoot_adapters.kept import KEPT, kept_head, passed_on
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of
 from surefoot_adapters.views import Kinds, view
@@ -26,6 +27,7 @@ from surefoot_journal.governed import call, close_run, step
 
 __all__ = [
     "CANARY",
+    "KEPT",
     "RERUNS",
     "ActiveCall",
     "Asking",
@@ -61,12 +63,14 @@ __all__ = [
     "inside",
     "is_guarded",
     "join",
+    "kept_head",
     "load",
     "named_run",
     "nested_step",
     "open_run",
     "outside_of_runs",
     "passed",
+    "passed_on",
     "quote",
     "rejected",
     "step",

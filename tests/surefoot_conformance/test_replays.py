@@ -22,7 +22,7 @@ FRAMEWORKS = {
     "langchain": "langchain",
     "langgraph": "langgraph",
     "llama-index-core": "workflows",
-    "openai-agents": "agents",
+    "openai-agents": "agents", "pydantic-ai-slim": "pydantic_ai",
     "python": "surefoot",
 }
 NOISY = {"crewai": [pytest.mark.filterwarnings("ignore")]}
@@ -75,6 +75,7 @@ def test_negative_control_steps_that_are_named_otherwise(name: str, tmp_path: Pa
             "langchain": "surefoot_langgraph._steps",
             "langgraph": "surefoot_langgraph._steps",
             "openai-agents": "surefoot_openai_agents._runner",
+            "pydantic-ai-slim": "surefoot_pydantic_ai._runs",
             "python": "surefoot_python._steps",
         }[name]
     )

@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.graph import MessagesState, StateGraph
+from pydantic_ai import Agent as PydanticAgent
 
 import surefoot
 import surefoot_journal
@@ -75,6 +76,14 @@ async def openai_agents_app(guard: surefoot.Guard) -> None:
     with surefoot_journal.offline(guard, "run_7") as replay:
         Runner.run_streamed(wrapped, result.to_input_list())
     assert_type(replay.calls, list[str])
+
+
+async def pydantic_ai_app(agent: PydanticAgent[None, str], guard: surefoot.Guard) -> None:
+    """Wrap a Pydantic AI agent in one line, and keep its type."""
+    wrapped = surefoot.wrap(agent, guard=guard)
+    assert_type(wrapped, PydanticAgent[None, str])
+    with surefoot.run("invoice-7"):
+        assert_type((await wrapped.run("Charge order 7.")).output, str)
 
 
 def probe(call: surefoot.Call) -> ProbeAnswer:

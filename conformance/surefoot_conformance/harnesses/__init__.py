@@ -16,6 +16,7 @@ KNOWN: Final = {
     "memory": "surefoot_conformance.keepers:MemoryHarness",
     "openai-agents": "surefoot_conformance.harnesses.openai_agents:OpenAIAgentsHarness",
     "postgres": "surefoot_conformance.harnesses.postgres:PostgresHarness",
+    "pydantic-ai-slim": "surefoot_conformance.harnesses.pydantic_ai:PydanticAIHarness",
     "python": "surefoot_conformance.harnesses.python:PythonHarness",
     "quorum": f"{_VERIFIERS}:QuorumHarness",
     "rules": f"{_VERIFIERS}:RulesHarness",

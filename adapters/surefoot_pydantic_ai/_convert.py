@@ -1,0 +1,146 @@
+"""Objects of the framework as plain data: arguments, results, inputs, questions to a model and its replies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelResponse,
+    RetryPromptPart,
+    ToolReturn,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_core import to_jsonable_python
+
+from surefoot import NotStorable
+from surefoot_adapters import Codec
+from surefoot_journal import Form, Question
+
+__all__ = ["REPLY", "Answer", "data", "given", "input_data", "newest", "question", "recognised", "register", "requests", "storable"]
+
+_GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
+
+
+# --- tools
+
+
+def data(value: Any) -> Any:
+    """Return a value as JSON data; what has no such form becomes its representation."""
+    return to_jsonable_python(value, fallback=repr, bytes_mode="base64")
+
+
+class Answer:
+    """What a tool returned, where it is no plain data: stored as it is shown to the model."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def storable(codec: Codec, value: Any) -> Any:
+    """Return a tool's result as one that can always be stored."""
+    if type(value) in {str, int, float, bool, type(None)}:
+        return value
+    try:
+        codec.dumps(value)
+    except NotStorable:
+        return Answer(value)
+    return value
+
+
+def register(codec: Codec) -> None:
+    """Teach the codec what tools of this framework return."""
+    codec.register("pydantic_ai.shown", Answer, lambda answer: data(answer.value), Answer)
+    codec.register("pydantic_ai.ToolReturn", ToolReturn, lambda value: _returned().dump_python(value, mode="json"), _load_return)
+
+
+@cache
+def _returned() -> TypeAdapter[Any]:
+    return TypeAdapter(ToolReturn[Any])
+
+
+def _load_return(found: Any) -> Any:
+    return _returned().validate_python(found)
+
+
+def requests(response: ModelResponse) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield id, tool and arguments of what a reply asks for; not those whose arguments are no JSON object: they come to no tool."""
+    for part in response.tool_calls:
+        try:
+            yield part.tool_call_id, part.tool_name, part.args_as_dict(raise_if_invalid=True)
+        except (ValueError, AssertionError):
+            continue
+
+
+# --- inputs
+
+
+def input_data(prompt: Any, history: Sequence[ModelMessage] | None) -> Any:
+    """Return what a run is given, as it can be stored: the messages of its history, and one with the prompt."""
+    asked = [] if prompt is None else [ModelRequest([UserPromptPart(prompt)])]
+    return ModelMessagesTypeAdapter.dump_python([*(history or ()), *asked], mode="json")
+
+
+def recognised(found: Any) -> Any:
+    """Return an input without what is new each time it is given."""
+    if isinstance(found, Mapping):
+        return {key: recognised(item) for key, item in found.items() if key not in _GENERATED}
+    return [recognised(item) for item in found] if isinstance(found, list) else found
+
+
+def given(found: Any) -> tuple[Any, list[ModelMessage]]:
+    """Return prompt and history of a stored input."""
+    *history, last = ModelMessagesTypeAdapter.validate_python(found)
+    return next((part.content for part in last.parts if isinstance(part, UserPromptPart)), None), history
+
+
+def newest(messages: Sequence[ModelMessage]) -> int:
+    """Return the index of the message with the newest words of the user; -1: there is none."""
+    found = (index for index in range(len(messages) - 1, -1, -1) if any(isinstance(part, UserPromptPart) for part in messages[index].parts))
+    return next(found, -1)
+
+
+# --- questions and replies
+
+
+def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: Any) -> Question:
+    """Return what a model is asked; ``asked`` are the framework's ``ModelRequestParameters``."""
+    index = newest(messages)
+    said = [part.content for part in messages[index].parts if isinstance(part, UserPromptPart)] if index >= 0 else []
+    since = [part for message in messages[max(index, 0) :] for part in message.parts]
+    tools = [*asked.function_tools, *asked.output_tools]
+    return Question(
+        agent=agent,
+        model=model,
+        tools=[tool.name for tool in tools],
+        said=data(said),
+        results=[data(part.content) for part in since if isinstance(part, ToolReturnPart | RetryPromptPart)],
+        prompt=[[_shown(message) for message in messages], [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools]],
+    )
+
+
+def _shown(message: ModelMessage) -> list[Any]:
+    parts = [
+        [part.part_kind, getattr(part, "tool_name", None), getattr(part, "args", None), getattr(part, "content", None)]
+        for part in message.parts
+    ]
+    return [message.kind, getattr(message, "instructions", None), parts]
+
+
+def _load(found: Any) -> ModelResponse:
+    (response,) = ModelMessagesTypeAdapter.validate_python([found])
+    assert isinstance(response, ModelResponse)  # noqa: S101 - it was one
+    return response
+
+
+def _usage(response: ModelResponse) -> dict[str, int]:
+    return {"input_tokens": response.usage.input_tokens, "output_tokens": response.usage.output_tokens}
+
+
+REPLY: Final = Form(lambda response: ModelMessagesTypeAdapter.dump_python([response], mode="json")[0], _load, _usage)

@@ -1,0 +1,174 @@
+"""Toolsets: the claim is made at a tool's own function, below timeouts, retries and hooks of the framework.
+
+A tool that is made of no function (of an MCP server, of a toolset of somebody's own) is claimed around its toolset's ``call_tool``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pydantic_ai import RunContext
+from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets.function import FunctionToolsetTool
+
+from surefoot import AdapterUnavailable, Guard, UsageError
+from surefoot_adapters import Do, Frame, Program, Request, call, declared_rule
+from surefoot_pydantic_ai import _convert
+from surefoot_pydantic_ai._invocation import Invocation
+
+__all__ = ["check_body", "guarded", "register"]
+
+_MOVED: Final = "guard not installed: function tools of this pydantic-ai keep their body elsewhere; install a release that surefoot names"
+
+
+def guarded(toolset: AbstractToolset[Any], current: Invocation) -> AbstractToolset[Any]:
+    """Return a run's toolset with each of its leaves guarded, whatever else is wrapped around them."""
+    return _Known(toolset.visit_and_replace(lambda leaf: leaf if isinstance(leaf, _Guarded) else _Guarded(leaf, current)), current)
+
+
+def register(guard: Guard, leaf: AbstractToolset[Any], name: str, tool: Any) -> str:
+    """Make a tool of a leaf known to the guard; return its qualified name. ``tool``: the framework's ``Tool``, where it is made so."""
+    function = inspect.unwrap(tool.function) if tool is not None else None
+    server = None if function is not None else leaf.id
+    qualified = f"{server}/{name}" if server else name
+    where = type(leaf) if function is None else function if hasattr(function, "__qualname__") else type(function)
+    identity = f"toolset {server}" if server else f"{where.__module__}.{where.__qualname__}"
+    definition = None if tool is None else lambda: [tool.name, tool.description, tool.function_schema.json_schema]
+    guard.register(qualified, identity, declared_rule(tool.function, function) if tool is not None else None, definition)
+    return qualified
+
+
+def check_body(leaf: AbstractToolset[Any], name: str) -> None:
+    """Raise :class:`~surefoot.AdapterUnavailable` unless a function tool has its body where the claim is made."""
+    tool = leaf.tools.get(name) if isinstance(leaf, FunctionToolset) else None
+    if tool is None or getattr(tool.function_schema, "function", None) is not tool.function:
+        raise AdapterUnavailable(_MOVED)
+
+
+@dataclass
+class _Known(WrapperToolset[Any]):
+    """Around all toolsets: hears what the model is told of each tool."""
+
+    current: Invocation
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        """Return the tools as they are."""
+        tools = await super().get_tools(ctx)
+        for name, tool in tools.items():
+            properties = tool.tool_def.parameters_json_schema.get("properties", {})
+            self.current.defaults[name] = {
+                key: spec["default"] for key, spec in properties.items() if isinstance(spec, dict) and "default" in spec
+            }
+        return tools
+
+
+@dataclass
+class _Guarded(WrapperToolset[Any]):
+    """Around one leaf: claims its calls."""
+
+    current: Invocation
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        """Return the tools as they are, each known to the guard."""
+        tools = await super().get_tools(ctx)
+        before = self.current.guard.unclassified()
+        for name in tools:
+            register(self.current.guard, self.wrapped, name, _made(self.wrapped, name))
+        if self.current.guard.unclassified() != before:
+            self.current.guard.announce(f"agent {self.current.agent}")
+        return tools
+
+    async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]) -> Any:
+        """Claim the call, and run the tool where the claim lets it."""
+        self.current.paused(now=False)
+        made = _made(self.wrapped, name)
+        qualified = register(self.current.guard, self.wrapped, name, made)
+        position = self.current.position(ctx.tool_call_id)
+        request = Request(
+            qualified,
+            _convert.data(tool_args),
+            made.function if made is not None else (self.wrapped, name),
+            ctx.tool_call_id,
+            position,
+            str if position else None,
+        )
+        asked = _Asked(self.current.guard, self.current.frame_here(), request)
+        inner = asked.innermost(tool)
+        if inner is None:
+            return await asked.coro(lambda: self.wrapped.call_tool(name, tool_args, ctx, tool))
+        return await self.wrapped.call_tool(name, tool_args, ctx, inner)
+
+
+def _made(leaf: AbstractToolset[Any], name: str) -> Any:
+    """Return the framework's ``Tool`` of that name, where the leaf is made of functions."""
+    return leaf.tools.get(name) if isinstance(leaf, FunctionToolset) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request on its way to the body that it is for."""
+
+    guard: Guard
+    frame: Frame
+    request: Request
+
+    def innermost(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any] | None:
+        """Return a tool whose own function makes the claim; ``None`` where it is made of no function."""
+        if not isinstance(tool, FunctionToolsetTool):
+            return None
+        schema: Any = getattr(tool.call_func, "__self__", None)  # owner: test_private_names
+        if schema is None:
+            return None
+        claiming = replace(schema, function=self._claiming(schema.function, is_async=schema.is_async))
+        return replace(tool, call_func=claiming.call)
+
+    def _claiming(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        if is_async:
+
+            @functools.wraps(function)
+            async def coro(*args: Any, **kwargs: Any) -> Any:
+                return await self.coro(lambda: function(*args, **kwargs))
+
+            return coro
+        loop, thread = asyncio.get_running_loop(), threading.get_ident()
+
+        @functools.wraps(function)
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            """Make the claim in the thread that runs the body, which may outlive its caller."""
+            return self.guard.drive(self._program(Do(lambda: self._kept(_awaited(function(*args, **kwargs), loop, thread)))))
+
+        return plain
+
+    async def coro(self, body: Callable[[], Awaitable[Any]]) -> Any:
+        """Claim the call and await its body."""
+
+        async def kept() -> Any:
+            return self._kept(await body())
+
+        return await self.guard.adrive(self._program(Do(lambda: None, kept)))
+
+    def _program(self, body: Do) -> Program[Any]:
+        value = yield from call(self.guard, self.frame, self.request, body)
+        return value.value if isinstance(value, _convert.Answer) else value
+
+    def _kept(self, value: Any) -> Any:
+        return _convert.storable(self.guard.codec, value)
+
+
+def _awaited(value: Any, loop: asyncio.AbstractEventLoop, thread: int) -> Any:
+    """Return what a plain function returned; what it returned to be awaited is awaited in the loop of its run."""
+    if not inspect.isawaitable(value):
+        return value
+    if threading.get_ident() == thread:
+        raise UsageError("a plain tool that runs in the event loop's thread returned something to await: make it a coroutine function")
+
+    async def awaited() -> Any:
+        return await value
+
+    return asyncio.run_coroutine_threadsafe(awaited(), loop).result()

@@ -1,0 +1,103 @@
+"""Agents killed by SIGKILL and run again. Effects and questions to the model are counted in a file that the children write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash import Children, Effects, look, printed
+from pai_support import FACES
+
+POINTS = ["model 0", "model.replied", "before intent", "call.claimed", "effect", "call.committed", "model 2", "step.committed"]
+
+children = Children(Path(__file__).parent / "pai_child.py")
+process, killed, result = children.process, children.killed, children.result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Iterator[None]:
+    """Nothing outlives the tests."""
+    yield
+    children.close()
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("effect", ["unclassified", "unsafe"])
+@pytest.mark.parametrize("face", ["async", *(pytest.param(face, marks=pytest.mark.sweep) for face in FACES if face != "async")])
+def test_as_03_at_most_one_effect_at_every_kill_point(tmp_path: Path, face: str, effect: str, point: str) -> None:
+    """Killed at any point and run again under its name, the agent charges at most once, and the model is asked nothing again."""
+    told = {"face": face, "effect": effect}
+    killed(tmp_path, kill=point, **told)
+    again = process(tmp_path, **told)
+    effects = Effects(tmp_path / "effects")
+    if point in {"call.claimed", "effect"}:
+        assert effects.count("charge") == (point == "effect")
+        if effect == "unsafe":
+            assert again.returncode == 1
+            assert "InDoubt" in again.stderr
+            return
+        assert "Outcome unknown" in printed(again)
+    else:
+        assert printed(again) == "done: 7 costs 5, charged 5"
+        assert effects.count("charge") == 1
+    asked_again = point.startswith("model ")  # it had not answered yet
+    assert effects.count("model") == 3 + asked_again
+
+
+@pytest.mark.parametrize("face", ["async", "stream"])
+def test_as_03_negative_control_a_bare_agent_charges_twice(tmp_path: Path, face: str) -> None:
+    """The same agent without surefoot charges twice: the matrix can fail."""
+    killed(tmp_path, face=face, kill="effect", bare=True)
+    result(tmp_path, face=face, bare=True)
+    assert Effects(tmp_path / "effects").count("charge") == 2
+
+
+@pytest.mark.parametrize("point", ["call.committed", "effect", "model 2"])
+@pytest.mark.parametrize("face", ["async", "stream"])
+def test_as_94_an_agent_inside_a_tool_is_entered_again(tmp_path: Path, face: str, point: str) -> None:
+    """Killed inside an agent that a tool runs, the outer one is not held: the inner one is entered again and its calls replay."""
+    killed(tmp_path, face=face, shape="delegated", kill=point)
+    again = result(tmp_path, face=face, shape="delegated")
+    effects = Effects(tmp_path / "effects")
+    assert effects.count("charge") == 1
+    assert ("Outcome unknown" if point == "effect" else "boss: done: 7 costs 5, charged 5") in again
+    assert effects.count("model", "boss") == 2
+    assert effects.count("model", "cashier") == 3 + (point == "model 2")
+    (outer,) = [row for row in look(tmp_path).calls.list() if row.tool == "serve"]
+    assert (outer.effect, outer.state) == ("composite", "committed")
+
+
+@pytest.mark.parametrize(("how", "count"), [({"committed": "charged 5"}, 1), ({"failed": True}, 2)])
+def test_as_03_settled_by_hand_the_run_completes(tmp_path: Path, how: dict[str, Any], count: int) -> None:
+    """Killed after the effect and settled, the run goes on: with the given result, or running the body again."""
+    killed(tmp_path, kill="effect", effect="unsafe")
+    assert process(tmp_path, effect="unsafe").returncode == 1
+    guard = look(tmp_path)
+    (doubt,) = guard.calls.list(state="in_doubt")
+    guard.calls.settle(doubt.call_id, by="operator", **how)
+    assert result(tmp_path, effect="unsafe") == "done: 7 costs 5, charged 5"
+    assert Effects(tmp_path / "effects").count("charge") == count
+    assert [run.status for run in guard.runs.list()] == ["completed"]
+
+
+@pytest.mark.parametrize("point", ["call.committed", "model 2"])
+def test_as_38_one_approval_is_one_execution_over_three_hosts(tmp_path: Path, point: str) -> None:
+    """AS-38: a host dies while an approval is pending, another one after the charge; a third one resumes: one charge, no question twice."""
+    told = {"shape": "approved"}
+    killed(tmp_path, kill="pending", **told)
+    effects = Effects(tmp_path / "effects")
+    assert (effects.count("charge"), effects.count("model")) == (0, 2)
+    killed(tmp_path, approve=True, kill=point, **told)
+    assert result(tmp_path, approve=True, **told) == "done: 7 costs 5, charged 5"
+    assert (effects.count("charge"), effects.count("look_up")) == (1, 1)
+    assert effects.count("model") == 3 + (point == "model 2")
+
+
+def test_as_38_negative_control_bare_it_charges_twice(tmp_path: Path) -> None:
+    """The same without surefoot charges once for each host."""
+    killed(tmp_path, shape="approved", kill="pending", bare=True)
+    killed(tmp_path, shape="approved", approve=True, kill="effect", bare=True)
+    result(tmp_path, shape="approved", approve=True, bare=True)
+    assert Effects(tmp_path / "effects").count("charge") == 2
