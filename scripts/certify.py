@@ -1,4 +1,4 @@
-"""Certify what comes with surefoot, let the saboteurs loose, run the slow tests; print what each stage took.
+"""Certify what comes with surefoot, ask which frameworks conflict, let the saboteurs loose, run the slow tests; print what each took.
 
 Frameworks are certified at both ends of their range, each in an environment of its own. Always LangGraph and plain Python, the
 adapters whose digest is not the one in the table of the docs, and two more drawn by the commit; with ``--all`` every one. The
@@ -39,7 +39,7 @@ DRAWN = 2
 def stage(name: str, command: Sequence[str]) -> bool:
     """Run one stage, print how long it took, and return whether it ended well."""
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
     print(f"== {name} took {time.monotonic() - begun:.0f} s{'' if done.returncode == 0 else ': FAILED'}", flush=True)
     return done.returncode == 0
 
@@ -92,7 +92,7 @@ def certificates(names: Sequence[str]) -> bool:
         for end in ("oldest", "latest") if has_range(name) else ("",):
             version = ["--framework-version", end] if end else []
             level = REQUIRED.get(name, "L3")
-            command = ["surefoot_cli.main", "certify", name, *version, "--output", str(CERTIFICATES), "--require", level]
+            command = ["-m", "surefoot_cli.main", "certify", name, *version, "--output", str(CERTIFICATES), "--require", level]
             good &= stage(f"certify {name} {end}".rstrip(), command)
         if name in ELSEWHERE:
             good &= tests_elsewhere(name)
@@ -150,8 +150,9 @@ def main() -> int:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607 - whichever git there is
     good = certificates(chosen(head.stdout.strip(), everything="--all" in sys.argv))
     TABLE.write_text(table(), encoding="utf-8")
-    good &= stage("saboteurs", ["surefoot_cli.main", "certify", "--saboteurs"])
-    good &= stage("sweeps", ["pytest", "-m", "sweep"])
+    good &= stage("conflicts", ["scripts/conflicts.py"])
+    good &= stage("saboteurs", ["-m", "surefoot_cli.main", "certify", "--saboteurs"])
+    good &= stage("sweeps", ["-m", "pytest", "-m", "sweep"])
     return 0 if good else 1
 
 
