@@ -88,7 +88,7 @@ class _Journalled(WrapperModel):
             yield live
 
     def _question(self, messages: list[ModelMessage], asked: ModelRequestParameters) -> Question:
-        return _convert.question(self._current.agent, self.wrapped.model_name, messages, asked)
+        return _convert.question(self._current.agent, self.wrapped.model_name, messages, asked, self._current.said)
 
 
 def _namespace(kind: type) -> dict[str, Any]:

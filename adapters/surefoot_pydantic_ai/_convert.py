@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -23,9 +25,10 @@ from surefoot import NotStorable
 from surefoot_adapters import Codec
 from surefoot_journal import Form, Question
 
-__all__ = ["REPLY", "Answer", "data", "given", "input_data", "newest", "question", "recognised", "register", "requests", "storable"]
+__all__ = ["REPLY", "Answer", "Said", "data", "given", "input_data", "newest", "question", "recognised", "register", "requests", "storable"]
 
 _GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
+_TEXT: Final = json.JSONEncoder(check_circular=False, default=repr, skipkeys=True).encode
 
 
 # --- tools
@@ -33,6 +36,8 @@ _GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
 
 def data(value: Any) -> Any:
     """Return a value as JSON data; what has no such form becomes its representation."""
+    if type(value) is str:
+        return value
     return to_jsonable_python(value, fallback=repr, bytes_mode="base64")
 
 
@@ -109,7 +114,20 @@ def newest(messages: Sequence[ModelMessage]) -> int:
 # --- questions and replies
 
 
-def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: Any) -> Question:
+class Said:
+    """What was said so far, as text: a conversation is asked about at every turn, and only its end is new."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[ModelMessage, str]] = []
+
+    def texts(self, messages: Sequence[ModelMessage]) -> list[str]:
+        """Return a text for each message, equal for equal ones."""
+        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] is pair[1], zip(self._known, messages, strict=False)))
+        self._known[same:] = [(message, _TEXT(_shown(message))) for message in messages[same:]]
+        return [text for _, text in self._known]
+
+
+def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: Any, so_far: Said) -> Question:
     """Return what a model is asked; ``asked`` are the framework's ``ModelRequestParameters``."""
     index = newest(messages)
     said = [part.content for part in messages[index].parts if isinstance(part, UserPromptPart)] if index >= 0 else []
@@ -121,7 +139,7 @@ def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: An
         tools=[tool.name for tool in tools],
         said=data(said),
         results=[data(part.content) for part in since if isinstance(part, ToolReturnPart | RetryPromptPart)],
-        prompt=[[_shown(message) for message in messages], [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools]],
+        prompt=[so_far.texts(messages), [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools]],
     )
 
 
@@ -133,8 +151,8 @@ def _shown(message: ModelMessage) -> list[Any]:
     return [message.kind, getattr(message, "instructions", None), parts]
 
 
-def _load(found: Any) -> ModelResponse:
-    (response,) = ModelMessagesTypeAdapter.validate_python([found])
+def _load(found: str) -> ModelResponse:
+    (response,) = ModelMessagesTypeAdapter.validate_json(found)
     assert isinstance(response, ModelResponse)  # noqa: S101 - it was one
     return response
 
@@ -143,4 +161,4 @@ def _usage(response: ModelResponse) -> dict[str, int]:
     return {"input_tokens": response.usage.input_tokens, "output_tokens": response.usage.output_tokens}
 
 
-REPLY: Final = Form(lambda response: ModelMessagesTypeAdapter.dump_python([response], mode="json")[0], _load, _usage)
+REPLY: Final = Form(lambda response: ModelMessagesTypeAdapter.dump_json([response]).decode(), _load, _usage)

@@ -38,6 +38,9 @@ class Invocation:
     """Replies since the user's newest words that the run is given."""
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Static defaults of each tool, by the name that the model calls it."""
+    said: _convert.Said = field(default_factory=_convert.Said)
+    known: dict[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
+    """Tools that the guard knows, by toolset and name: the qualified name, and the framework's ``Tool`` where there is one."""
     place: Any = field(default_factory=here)
     taken: bool = False
     """The attempt's own :meth:`iter` has begun: another one is somebody else's."""

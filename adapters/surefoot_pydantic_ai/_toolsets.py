@@ -61,6 +61,8 @@ class _Known(WrapperToolset[Any]):
         """Return the tools as they are."""
         tools = await super().get_tools(ctx)
         for name, tool in tools.items():
+            if name in self.current.defaults:
+                continue
             properties = tool.tool_def.parameters_json_schema.get("properties", {})
             self.current.defaults[name] = {
                 key: spec["default"] for key, spec in properties.items() if isinstance(spec, dict) and "default" in spec
@@ -77,18 +79,27 @@ class _Guarded(WrapperToolset[Any]):
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as they are, each known to the guard."""
         tools = await super().get_tools(ctx)
-        before = self.current.guard.unclassified()
-        for name in tools:
-            register(self.current.guard, self.wrapped, name, _made(self.wrapped, name))
-        if self.current.guard.unclassified() != before:
-            self.current.guard.announce(f"agent {self.current.agent}")
+        current = self.current
+        if new := [name for name in tools if (id(self.wrapped), name) not in current.known]:
+            before = current.guard.unclassified()
+            for name in new:
+                self._known(name)
+            if current.guard.unclassified() != before:
+                current.guard.announce(f"agent {current.agent}")
         return tools
+
+    def _known(self, name: str) -> tuple[str, Any]:
+        """Return the qualified name of a tool, and the framework's ``Tool`` where it is made of a function."""
+        key = (id(self.wrapped), name)
+        if key not in self.current.known:
+            made = self.wrapped.tools.get(name) if isinstance(self.wrapped, FunctionToolset) else None
+            self.current.known[key] = (register(self.current.guard, self.wrapped, name, made), made)
+        return self.current.known[key]
 
     async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]) -> Any:
         """Claim the call, and run the tool where the claim lets it."""
         self.current.paused(now=False)
-        made = _made(self.wrapped, name)
-        qualified = register(self.current.guard, self.wrapped, name, made)
+        qualified, made = self._known(name)
         position = self.current.position(ctx.tool_call_id)
         request = Request(
             qualified,
@@ -103,11 +114,6 @@ class _Guarded(WrapperToolset[Any]):
         if inner is None:
             return await asked.coro(lambda: self.wrapped.call_tool(name, tool_args, ctx, tool))
         return await self.wrapped.call_tool(name, tool_args, ctx, inner)
-
-
-def _made(leaf: AbstractToolset[Any], name: str) -> Any:
-    """Return the framework's ``Tool`` of that name, where the leaf is made of functions."""
-    return leaf.tools.get(name) if isinstance(leaf, FunctionToolset) else None
 
 
 @dataclass(frozen=True, slots=True)
