@@ -95,8 +95,9 @@ def _register(tool: FunctionTool, body: Any, binding: Binding) -> str:
     origin = getattr(tool, "_tool_origin", None)  # owner: test_private_names
     server = getattr(origin, "mcp_server_name", None)
     inner = getattr(tool, "_agent_instance", None)  # owner: test_private_names
-    function = inspect.unwrap(inspect.getclosurevars(body).nonlocals.get(_DECORATED, body)) if inspect.isfunction(body) else body
-    rule = declared_rule(tool, function)
+    given = inspect.getclosurevars(body).nonlocals.get(_DECORATED, body) if inspect.isfunction(body) else body
+    function = inspect.unwrap(given) if inspect.isfunction(body) else body
+    rule = declared_rule(tool, function, given)
     name = f"{server}/{tool.name}" if server else str(getattr(tool, "qualified_name", tool.name))
     if server:
         identity = f"MCP server {server}"

@@ -6,7 +6,7 @@ An adapter turns what its framework does into three things: a **run** (an invoca
 stands in it as :class:`Do`. Names of :mod:`surefoot.engine` that are not here may change in any release.
 """
 
-from surefoot._api import RunName, declared_rule, named_run
+from surefoot._api import RunName, named_run
 from surefoot.codec import Codec
 from surefoot.engine.claims import RERUNS, Position, Request
 from surefoot.engine.deadline import Overdue
@@ -20,6 +20,7 @@ from surefoot.engine.unit import Unit
 from surefoot_adapters.asking import Asking, asking
 from surefoot_adapters.framework import CANARY, Framework
 from surefoot_adapters.kept import KEPT, kept_head, passed_on
+from surefoot_adapters.layers import declared_rule, watched
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of
 from surefoot_adapters.views import Kinds, view
@@ -78,4 +79,5 @@ __all__ = [
     "top",
     "view",
     "warn",
+    "watched",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sqlite3
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,7 @@ import click
 
 from surefoot import Guard, SurefootError, SurefootWarning
 from surefoot.plugins import Plugins
+from surefoot_adapters.layers import Stack, watched
 from surefoot_cli.context import Context, as_json, load_object, print_json
 
 __all__ = ["doctor"]
@@ -83,11 +84,30 @@ def _target(target: str) -> list[Finding]:
         names = guard.unclassified()
         return f"{target} is guarded; unclassified: {', '.join(names) or 'none'}"
 
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, watched() as stacks:
         warnings.simplefilter("always", SurefootWarning)
         finding = _tried("target", wrap)
     notes = [str(warning.message) for warning in said if issubclass(warning.category, SurefootWarning)]
-    return [finding, *(Finding("unguarded", "note", note) for note in dict.fromkeys(notes))]
+    return [finding, *map(_stacked, _deepest(stacks)), *(Finding("unguarded", "note", note) for note in dict.fromkeys(notes))]
+
+
+def _deepest(stacks: Sequence[Stack]) -> list[Stack]:
+    """Return the stack of each body once: the one with the most around it, for an adapter may have looked at the bare body too."""
+    found: dict[str, Stack] = {}
+    for stack in stacks:
+        if stack.body not in found or len(stack.layers) > len(found[stack.body].layers):
+            found[stack.body] = stack
+    return sorted(found.values(), key=lambda stack: stack.tool)
+
+
+def _stacked(stack: Stack) -> Finding:
+    """Say what is around a tool's body; whatever is between it and the guard is a failure (AS-82)."""
+    layers = [f"{layer.name} (retries)" if layer.retries else layer.name for layer in stack.layers]
+    shown = f"{stack.tool}: {' > '.join(['guard', *layers, stack.body])}"
+    if not layers:
+        return Finding("stack", "ok", shown)
+    why = "a retry in there repeats the effect of one claim" if any(layer.retries for layer in stack.layers) else "what it does is unseen"
+    return Finding("stack", "fail", f"{shown}; nothing may be between guard and body: {why}. Put it around the tool instead")
 
 
 def _tried(check: str, look: Callable[[], str], *, missing: str = "fail") -> Finding:

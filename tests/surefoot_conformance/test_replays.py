@@ -22,7 +22,8 @@ FRAMEWORKS = {
     "langchain": "langchain",
     "langgraph": "langgraph",
     "llama-index-core": "workflows",
-    "openai-agents": "agents", "pydantic-ai-slim": "pydantic_ai", "pydantic-ai-slim": "pydantic_ai",
+    "openai-agents": "agents",
+    "pydantic-ai-slim": "pydantic_ai",
     "python": "surefoot",
 }
 NOISY = {"crewai": [pytest.mark.filterwarnings("ignore")]}

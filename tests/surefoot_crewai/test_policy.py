@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import getpass
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from crash import Effects
 from crewai import Task
 from crewai.hooks import clear_before_tool_call_hooks, register_before_tool_call_hook
+from crewai.tools import tool
 from crews import agent, ask, crew, text_ask
 
 import surefoot
 from surefoot import ApprovalPending, Denied, Gate, Guard
+from surefoot_adapters import watched
 
 PAY = "tools: [{tool: [pay, refund], decision: approve, reason: money leaves the house}]\n"
 FORMS = ["native", "text"]
@@ -88,7 +91,8 @@ def test_as_07_arguments_that_a_hook_changes_are_not_executed(made: Callable[...
     factor, told = [1], list[str]()
 
     def change(context: Any) -> None:
-        context.tool_input["amount"] *= factor[0]
+        if context.tool_name == "pay":  # not the call by which wrapping proves the guard's position
+            context.tool_input["amount"] *= factor[0]
 
     register_before_tool_call_hook(change)
     guard = made()
@@ -240,3 +244,21 @@ def test_who_is_at_the_console_must_be_one_who_may(made: Callable[..., Guard], e
         kicked_off(surefoot.wrap(paying(effects, 5, human_input=True), guard=guard))
     assert effects.count("pay") == 0
     assert [approval.state for approval in guard.approvals.list()] == ["pending"]
+
+
+def test_as_82_what_is_between_guard_and_body_is_seen(guard: Guard, effects: Effects) -> None:
+    """AS-82: the stack that the doctor lists has the decorator between the guard and the body of a crew's tool, and calls it a retry."""
+
+    def body(amount: int) -> str:
+        """Pay."""
+        return str(amount)
+
+    @functools.wraps(body)
+    def twice(*args: Any, **kwargs: Any) -> str:
+        return body(*args, **kwargs)
+
+    twice.retry = True  # type: ignore[attr-defined] # as the decorators of retry libraries have it
+    with watched() as stacks:
+        surefoot.wrap(crew(agent("done", tools=[tool("pay")(twice), effects.tool("note")])), guard=guard)
+    found = {stack.tool: [layer.retries for layer in stack.layers] for stack in stacks}
+    assert (found["pay"], found["note"]) == ([True], [])
