@@ -18,6 +18,7 @@ from agents.run_state import RunState
 
 from surefoot import Guard, NotStorable, RunStatus, SurefootError, UsageError, VerificationFailed
 from surefoot_adapters import (
+    KEPT,
     ActiveCall,
     Do,
     Frame,
@@ -27,15 +28,14 @@ from surefoot_adapters import (
     RunSpec,
     StepSpec,
     Tx,
-    Unit,
     element,
     here,
     in_run,
-    load,
+    kept_head,
+    kept_run,
     named_run,
     nested_step,
-    passed,
-    rejected,
+    passed_on,
     step,
     thread_of,
     view,
@@ -49,7 +49,6 @@ __all__ = ["install"]
 
 _log = logging.getLogger("surefoot.openai_agents")
 _warned: set[str] = set()
-_STATE: Final = "RunState"
 
 
 def install() -> None:
@@ -210,7 +209,7 @@ class _Door:
         thread = thread_of(named, getattr(self.kwargs.get("session"), "session_id", None))
         if self._state is None or thread is None or self.outer is not None or here() is not None:
             return
-        run_id = self._guard.transact(Tx(partial(_open, thread=f"{named.tenant}/{thread}"), write=False))
+        run_id = self._guard.transact(Tx(partial(kept_run, tenant=named.tenant, thread=thread), write=False))
         if run_id is not None:
             _approvals.answered(self._guard, run_id, self._state)
 
@@ -250,7 +249,7 @@ class _Door:
     def _attempt(self, once: Callable[[Any], Awaitable[Any]], frame: Frame) -> Do:
         async def coro() -> Any:
             if self._state is not None:
-                await self._guard.adrive(_passed_on(self._state, frame))
+                await self._guard.adrive(passed_on(frame, _waiting(self._state)))
             guardrails = [*self.agent.input_guardrails, *(self.kwargs["run_config"].input_guardrails or [])]
             self._current.begin(frame, pending(guardrails) if self._state is None else [], streamed=self._streamed)
             self._result = await once(_hinted(self.input, frame.hint))
@@ -275,17 +274,11 @@ class _Door:
             "input" if self._state is None else "resume",
             self.input if self._state is None else None,
             self._digest(),
-            head=Do(lambda: None, partial(self._head, named.tenant, thread)),
+            head=Do(lambda: None) if self._state is None else kept_head(self._guard, named.tenant, thread),
             stop=lambda error: error,
-            fork=None if self._state is None else _STATE,
+            fork=None if self._state is None else KEPT,
             joins=named.thread is None and session is None,
         )
-
-    async def _head(self, tenant: str, thread: str | None) -> str | None:
-        """Return where the framework stands: a stored state is what an open run goes on from, and what an ended one forks from."""
-        if self._state is None or thread is None:
-            return None
-        return _STATE if await self._guard.atransact(Tx(partial(_open, thread=f"{tenant}/{thread}"), write=False)) else None
 
     def _unnamed(self) -> None:
         name = self.agent.name
@@ -307,13 +300,6 @@ class _Door:
             return f"opaque-{uuid.uuid4().hex}"
 
 
-def _open(unit: Unit, thread: str) -> str | None:
-    """Return the open run of a thread."""
-    known = unit.records.get("threads", thread)
-    run = load(unit, known.value["run"]) if known is not None else None
-    return run.run_id if run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED} else None
-
-
 def _hinted(given: Any, hint: str) -> Any:
     """Return the input with the verifier's hint as the newest words of the user."""
     if not hint or isinstance(given, RunState):
@@ -322,15 +308,9 @@ def _hinted(given: Any, hint: str) -> Any:
     return [*items, {"role": "user", "content": hint}]
 
 
-def _passed_on(state: Any, frame: Frame) -> Program[None]:
-    """Note that a resumed state has its calls behind it, but for those that wait: they are asked for no more."""
-    waiting = {item.raw_item.call_id for item in state.get_interruptions() if hasattr(item.raw_item, "call_id")}
-
-    def work(unit: Unit) -> None:
-        rows = unit.calls.under(frame.run.scope, frame.path)
-        passed(unit, [row for row in rows if row.alias not in waiting], frame.entry, rejected(frame.parent))
-
-    yield Tx(work)
+def _waiting(state: Any) -> set[str]:
+    """Return the ids of the calls of a state that wait for a person."""
+    return {item.raw_item.call_id for item in state.get_interruptions() if hasattr(item.raw_item, "call_id")}
 
 
 # --- streams

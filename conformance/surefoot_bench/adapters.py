@@ -13,6 +13,7 @@ import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -49,12 +50,14 @@ def adapters(plan: Plan) -> Iterator[Result]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the guard has to say of a scripted agent out of the figures."""
+    """Keep what the guard has to say of a scripted agent out of the figures, and what frameworks warn of in themselves."""
     logger = logging.getLogger("surefoot")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(before)
 

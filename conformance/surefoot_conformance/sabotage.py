@@ -28,7 +28,7 @@ _NO_MATCHING = ("surefoot/engine/matching.py", "    if not frames or not claim.a
 ADAPTER: Final[dict[str, tuple[Any, ...]]] = {
     "a committed call runs again": (
         "an_unclassified_call_happens_at_most_once[sync, after outcome stored, continue]",
-        (_CLAIMS, "        case CallState.COMMITTED if claim.effect is not Effect.READ:", "        case CallState.COMMITTED if False:"),
+        (_CLAIMS, "CallState.COMMITTED if claim.effect is not Effect.READ:", "CallState.COMMITTED if False:"),
     ),
     "key from the call id": (
         "a_rejected_step_is_tried_again_with_the_hint[sync]",
@@ -369,8 +369,8 @@ STORE: Final[dict[str, tuple[Any, ...]]] = {
         "a_newer_format_is_refused",
         (
             "surefoot_stores/migrations.py",
-            "        if version > len(MIGRATIONS):\n",
-            "        if version > len(MIGRATIONS):\n            return\n        if version < 0:\n",
+            "        if found > len(MIGRATIONS):\n",
+            "        if found > len(MIGRATIONS):\n            return\n        if found < 0:\n",
         ),
     ),
     "a migration is committed statement by statement": (

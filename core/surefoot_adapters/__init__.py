@@ -19,7 +19,7 @@ from surefoot.engine.step import StepSpec, rejected
 from surefoot.engine.unit import Unit
 from surefoot_adapters.asking import Asking, asking
 from surefoot_adapters.framework import CANARY, Framework
-from surefoot_adapters.kept import KEPT, kept_head, passed_on
+from surefoot_adapters.kept import KEPT, kept_head, kept_run, passed_on
 from surefoot_adapters.layers import declared_rule, watched
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of
@@ -65,6 +65,7 @@ __all__ = [
     "is_guarded",
     "join",
     "kept_head",
+    "kept_run",
     "load",
     "named_run",
     "nested_step",

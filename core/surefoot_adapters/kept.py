@@ -14,7 +14,7 @@ from surefoot.engine.run import load
 from surefoot.engine.step import rejected
 from surefoot.engine.unit import Unit
 
-__all__ = ["KEPT", "kept_head", "passed_on"]
+__all__ = ["KEPT", "kept_head", "kept_run", "passed_on"]
 
 KEPT: Final = "kept"
 """What :attr:`RunSpec.fork` says of an invocation with kept state: it goes on in the run that is open, and forks one that ended."""
@@ -26,15 +26,16 @@ def kept_head(guard: Guard, tenant: str, thread: str | None) -> Do:
     async def head() -> str | None:
         if thread is None:
             return None
-        return KEPT if await guard.atransact(Tx(partial(_is_open, thread=f"{tenant}/{thread}"), write=False)) else None
+        return KEPT if await guard.atransact(Tx(partial(kept_run, tenant=tenant, thread=thread), write=False)) else None
 
     return Do(lambda: None, head)
 
 
-def _is_open(unit: Unit, thread: str) -> bool:
-    known = unit.records.get("threads", thread)
+def kept_run(unit: Unit, tenant: str, thread: str) -> str | None:
+    """Return the id of the run that kept state of a thread goes on in: its last one, unless that has ended."""
+    known = unit.records.get("threads", f"{tenant}/{thread}")
     run = load(unit, known.value["run"]) if known is not None else None
-    return run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED}
+    return run.run_id if run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED} else None
 
 
 def passed_on(frame: Frame, waiting: Collection[str]) -> Program[None]:

@@ -30,7 +30,7 @@ LINES = {
     "growth": ["growth/calls", "growth/runs"],
     "policy": ["policy"],
     "langgraph": ["langgraph"],
-    "adapters": ["adapters/openai-agents"],
+    "adapters": ["adapters/openai-agents", "adapters/llama-index-core"],
     "import": ["import"],
     "rss": ["rss"],
 }

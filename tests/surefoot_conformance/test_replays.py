@@ -75,6 +75,7 @@ def test_negative_control_steps_that_are_named_otherwise(name: str, tmp_path: Pa
             "crewai": "surefoot_crewai._intercept",
             "langchain": "surefoot_langgraph._steps",
             "langgraph": "surefoot_langgraph._steps",
+            "llama-index-core": "surefoot_llama_index._door",
             "openai-agents": "surefoot_openai_agents._runner",
             "pydantic-ai-slim": "surefoot_pydantic_ai._runs",
             "python": "surefoot_python._steps",

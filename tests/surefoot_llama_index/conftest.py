@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-sys.path.insert(0, str(Path(__file__).parent))
 
 MISSING = importlib.util.find_spec("workflows") is None
 collect_ignore_glob = ["test_*.py"] if MISSING else []
@@ -22,20 +17,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("error::surefoot.SurefootWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore"), append=False)
-
-
-if not MISSING:
-    from crash import Effects
-
-    from surefoot import Guard
-
-    @pytest.fixture
-    def effects(tmp_path: Path) -> Effects:
-        """An empty effects file."""
-        return Effects(tmp_path / "effects")
-
-    @pytest.fixture
-    def guard(tmp_path: Path) -> Iterator[Guard]:
-        """A guard over a new SQLite store."""
-        with Guard(f"sqlite:///{tmp_path}/surefoot.db") as made:
-            yield made
