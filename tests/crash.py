@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,6 +131,23 @@ def printed(done: Ended) -> Any:
 def look(folder: Path) -> Guard:
     """Return a guard to look into the store of the children."""
     return Guard(store_of(folder))
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process is there and no zombie (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before it was read
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that the threads of a process have started (Linux)."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 class Children:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from crash import children_of, is_alive
 from mcp_support import SHOP, call_params, code_of, words
 
 from surefoot import CallState, Guard
@@ -68,19 +69,6 @@ def wait_for(what: Any) -> None:
     while not what():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_command_needs_no_separator(tmp_path: Path) -> None:
@@ -149,7 +137,7 @@ proxy.wait()
     assert killed.stdout is not None
     proxy = int(killed.stdout.readline())
     wait_for((tmp_path / "effects").exists)
-    [server_pid] = children(proxy)
+    [server_pid] = children_of(proxy)
     os.kill(killed.pid if victim == "client" else proxy, signal.SIGKILL)
     begun = time.monotonic()
     wait_for(lambda: not is_alive(server_pid) and not is_alive(proxy))

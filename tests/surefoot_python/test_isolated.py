@@ -15,7 +15,7 @@ from typing import Any
 
 import bodies
 import pytest
-from crash import Effects
+from crash import Effects, children_of, is_alive
 from python_support import settles, states
 
 import surefoot
@@ -37,15 +37,6 @@ def tool(function: Any, effect: str = "unsafe", timeout: float | None = None) ->
     return surefoot.tool(effect=effect, timeout=timeout)(function)  # type: ignore[arg-type]
 
 
-def has_ended(pid: int) -> bool:
-    """Return whether a process is gone, or is a zombie that nobody has waited for."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def pids(file: str, what: str) -> list[int]:
     """Return the processes that counted an effect."""
     lines = Path(file).read_text().splitlines() if Path(file).exists() else []
@@ -59,7 +50,7 @@ def test_an_isolated_body_answers_from_another_process(guard: Guard) -> None:
         hello, pid, key, argument = main()
     assert (hello, argument) == ("hello you", "you")
     assert pid != os.getpid()
-    assert has_ended(pid)
+    assert not is_alive(pid)
     (call,) = guard.calls.list()
     assert key == f"surefoot-{call.key[:40]}"
     assert states(guard) == ["committed"]
@@ -77,7 +68,7 @@ def test_as_44_a_body_past_its_deadline_is_killed(guard: Guard, file: str, body:
         if pids(file, body):
             break
     (pid,) = pids(file, body)
-    assert settles(lambda: has_ended(pid))
+    assert settles(lambda: not is_alive(pid))
     assert set(states(guard)) == (set() if effect == "read" else {"in_doubt"})
     assert settles(lambda: threading.active_count() <= threads)
     assert settles(lambda: not any(guard.runs_here(call) for call in guard.calls.list()))
@@ -92,7 +83,7 @@ def test_as_44_what_a_killed_body_started_is_killed(guard: Guard, file: str) -> 
             surefoot.wrap(lambda run=run: run(file, children=True), guard=guard)()
         if pids(file, "hang"):
             break
-    assert settles(lambda: all(map(has_ended, pids(file, "hang") + pids(file, "child"))))
+    assert settles(lambda: not any(map(is_alive, pids(file, "hang") + pids(file, "child"))))
     assert len(pids(file, "child")) >= 1
 
 
@@ -110,13 +101,8 @@ def test_as_44_two_hundred_timeouts_of_bodies_that_never_end(guard: Guard, file:
     assert states(guard) == ["in_doubt"] * 200
     assert settles(lambda: threading.active_count() <= threads)
     assert len(list(Path("/proc/self/fd").iterdir())) <= files + 5, "the store's own"
-    assert not children(), "every process was waited for"
+    assert not children_of(os.getpid()), "every process was waited for"
     assert len(pids(file, "hang")) <= 200
-
-
-def children() -> list[int]:
-    """Return the living and dead child processes of this one."""
-    return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL", "exit code 3"])
@@ -195,7 +181,7 @@ def test_i_4_an_isolated_body_does_not_outlive_its_owner(file: str) -> None:
             assert settles(lambda: bool(pids(file, "busy")))
         finally:
             owner.send_signal(signal.SIGKILL)
-    assert settles(lambda: has_ended(pids(file, "busy")[0]))
+    assert settles(lambda: not is_alive(pids(file, "busy")[0]))
 
 
 def test_i_4_an_isolated_body_does_not_outlive_its_owner_in_a_fork_of_it(file: str) -> None:
@@ -219,7 +205,7 @@ threading.Event().wait()
         assert owner.stdout.readline() == "forked\n"
         owner.kill()
         owner.wait()
-        assert settles(lambda: has_ended(pids(file, "busy")[0]))
+        assert settles(lambda: not is_alive(pids(file, "busy")[0]))
 
 
 def test_two_isolated_functions_of_one_name_are_not_mixed_up(guard: Guard, file: str) -> None:
