@@ -37,6 +37,7 @@ from surefoot_adapters import (
     join,
     named_run,
     open_run,
+    owned,
     passed,
     rejected,
     thread_of,
@@ -465,5 +466,5 @@ def _reached(snapshot: Any, start: str | None) -> bool:
 
 
 def _committed(unit: Any, thread: str | None, tenant: str) -> Any:
-    known = unit.records.get("threads", f"{tenant}/{thread}")
+    known = unit.records.get("threads", owned(tenant, f"{thread}"))
     return unit.checkpoints.list(known.value["run"], limit=100_000) if known else ()

@@ -11,7 +11,7 @@ from surefoot.codec import Codec
 from surefoot.engine.claims import RERUNS, Position, Request
 from surefoot.engine.deadline import Overdue
 from surefoot.engine.frames import ActiveCall, Frame, LiveRun, at, here, innermost, inside, join
-from surefoot.engine.key import element, quote, top
+from surefoot.engine.key import element, owned, quote, top
 from surefoot.engine.matching import passed
 from surefoot.engine.program import Do, Op, Pause, Program, Tx
 from surefoot.engine.run import Opened, RunSpec, load
@@ -71,6 +71,7 @@ __all__ = [
     "nested_step",
     "open_run",
     "outside_of_runs",
+    "owned",
     "passed",
     "passed_on",
     "quote",

@@ -8,9 +8,10 @@ from typing import Final
 
 from surefoot import Guard, RunStatus
 from surefoot.engine.frames import Frame
+from surefoot.engine.key import owned
 from surefoot.engine.matching import passed
 from surefoot.engine.program import Do, Program, Tx
-from surefoot.engine.run import load
+from surefoot.engine.run import THREADS, load
 from surefoot.engine.step import rejected
 from surefoot.engine.unit import Unit
 
@@ -33,7 +34,7 @@ def kept_head(guard: Guard, tenant: str, thread: str | None) -> Do:
 
 def kept_run(unit: Unit, tenant: str, thread: str) -> str | None:
     """Return the id of the run that kept state of a thread goes on in: its last one, unless that has ended."""
-    known = unit.records.get("threads", f"{tenant}/{thread}")
+    known = unit.records.get(THREADS, owned(tenant, thread))
     run = load(unit, known.value["run"]) if known is not None else None
     return run.run_id if run is not None and run.status in {RunStatus.OPEN, RunStatus.SUSPENDED} else None
 

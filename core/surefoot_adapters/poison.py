@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from surefoot import UsageError
 from surefoot.engine.holds import STOPS
+from surefoot.engine.key import owned
 from surefoot.engine.program import Program, Tx
 from surefoot.engine.run import THREADS, RunSpec
 
@@ -34,7 +35,7 @@ def noted(guard: Guard, spec: RunSpec) -> Program[None]:
     limit = _limit()
     if spec.thread is None or not limit:
         return
-    name = f"{spec.tenant}/{spec.thread}"
+    name = owned(spec.tenant, spec.thread)
     lease = yield Tx(lambda unit: unit.leases.get(name), write=False)
     if lease is not None and lease.held and lease.owner != guard.store.owner() and not guard.store.alive(lease.owner):
         yield Tx(partial(_count, lease=lease, limit=limit))

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from surefoot.engine.key import owned
 from surefoot_policy.expressions import language
 from surefoot_policy.rules import NAMES
 
@@ -55,7 +56,7 @@ _FIELDS: Final = tuple(name for name in Grant.__dataclass_fields__ if name != "v
 
 def new(tenant: str) -> str:
     """Return the id of a new grant; it begins with its tenant, so that one tenant's are found together."""
-    return f"{tenant}/grant_{secrets.token_hex(8)}"
+    return owned(tenant, f"grant_{secrets.token_hex(8)}")
 
 
 def check(when: str) -> None:
@@ -66,7 +67,7 @@ def check(when: str) -> None:
 
 def listed(unit: Unit, tenant: str | None = None) -> list[Grant]:
     """Return the grants of a tenant, or all."""
-    rows = unit.records.list(_GRANTS, prefix=f"{tenant}/" if tenant is not None else "")
+    rows = unit.records.list(_GRANTS, prefix=owned(tenant, "") if tenant is not None else "")
     return [Grant(**row.value, version=row.version) for row in rows]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from surefoot.engine.frames import Frame
+from surefoot.engine.key import owned
 
 __all__ = ["MICRO", "MILLI", "SCOPES", "scope_of"]
 
@@ -25,5 +26,5 @@ def scope_of(per: str, frame: Frame) -> str:
         case "run":
             return run.scope
         case "thread":
-            return f"{tenant}/{run.conversation}"
+            return owned(tenant, run.conversation)
     return tenant

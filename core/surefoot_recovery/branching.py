@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from surefoot import Guard, NotFound, RunRecord, RunStatus, UsageError
+from surefoot.engine.key import owned
 from surefoot.engine.program import Tx
 from surefoot.engine.run import INPUTS, THREADS, load, save
 from surefoot.engine.unit import Unit
@@ -82,12 +83,12 @@ def _branch(unit: Unit, guard: Guard, run_id: str, at: str, name: str, by: str) 
     if run.thread is None:
         raise UsageError(f"run {run_id} has no name, so nothing can go on from it")
     thread = f"run:{name}"
-    if unit.records.get(THREADS, f"{run.tenant}/{thread}") is not None:
+    if unit.records.get(THREADS, owned(run.tenant, thread)) is not None:
         raise UsageError(f"there is a run called {name!r} already; give the branch another name")
     new = f"run_{os.urandom(10).hex()}"
     begun: dict[str, Any] = {"status": RunStatus.OPEN, "ordinal": 1, "created": unit.now, "ended": None, "reason": "", "previous": ""}
     save(unit, replace(run, run_id=new, thread=thread, origin=run.origin or run_id, **begun))
-    unit.records.put(THREADS, f"{run.tenant}/{thread}", {"run": new, "count": 1})
+    unit.records.put(THREADS, owned(run.tenant, thread), {"run": new, "count": 1})
     if (given := unit.records.get(INPUTS, run_id)) is not None:
         unit.records.put(INPUTS, new, given.value)
     history = History(unit, run, at)
@@ -95,7 +96,7 @@ def _branch(unit: Unit, guard: Guard, run_id: str, at: str, name: str, by: str) 
     unit.emit(new, "run.forked", of=run_id, at=history.last.path if history.last else None, by=by)
     for checkpoint in history.kept:
         unit.checkpoints.append(checkpoint.changed(run_id=new))
-    _catch_up(unit, guard, f"{run.tenant}/{run.thread}", f"{run.tenant}/{thread}")
+    _catch_up(unit, guard, owned(run.tenant, run.thread), owned(run.tenant, thread))
     return Forked(new, name)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from surefoot import Admission, Allow, Call, CallRecord, CallState, Decision, Denied, Deny, Effect, Gate, Guard
 from surefoot.engine.claims import Claim
 from surefoot.engine.failure import load_error
+from surefoot.engine.key import owned
 from surefoot.engine.program import Tx
 from surefoot.engine.unit import Unit
 from surefoot.types import expect
@@ -185,7 +186,7 @@ class Breakers(Gate, Admission):
 
 
 def _key(breaker: Breaker, tenant: str) -> str:
-    return f"{tenant}/{breaker.dependency}"
+    return owned(tenant, breaker.dependency)
 
 
 def _is_transport(guard: Guard, row: CallRecord) -> bool:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from surefoot import Admission, Allow, CallRecord, Decision, Denied, Deny, Guard
 from surefoot.engine.claims import Claim
-from surefoot.engine.key import top
+from surefoot.engine.key import owned, top
 from surefoot.engine.unit import Unit
 from surefoot.types import expect
 from surefoot_recovery.watching import Watched, looked_at, matches, watch
@@ -74,4 +74,4 @@ class Bulkheads(Admission):
 
 def _key(pool: Bulkhead, claim: Claim) -> str:
     tenant = claim.frame.run.record.tenant
-    return f"{pool.name}/" + {"all": "", "tenant": tenant, "agent": f"{tenant}/{top(claim.frame.path)[0]}"}[pool.per]
+    return f"{pool.name}/" + {"all": "", "tenant": owned(tenant, ""), "agent": owned(tenant, top(claim.frame.path)[0])}[pool.per]

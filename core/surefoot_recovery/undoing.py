@@ -36,7 +36,7 @@ from surefoot.engine import doubt, holds
 from surefoot.engine.call import call
 from surefoot.engine.claims import Request, as_call
 from surefoot.engine.frames import Frame, LiveRun, here
-from surefoot.engine.key import element
+from surefoot.engine.key import element, owned
 from surefoot.engine.program import Do, Program, Tx
 from surefoot.engine.run import THREADS, RunSpec, load, release, save, take
 from surefoot.engine.transitions import CallEvent
@@ -197,15 +197,17 @@ def _begin(unit: Unit, guard: Guard, run_id: str, to: str | None, by: str, *, wh
     run = load(unit, run_id)
     if run is None:
         raise NotFound(f"there is no run {run_id}; 'surefoot runs list' shows what there is", run_id=run_id)
-    newest = unit.records.get(THREADS, f"{run.tenant}/{run.thread}") if run.thread is not None else None
+    newest = unit.records.get(THREADS, owned(run.tenant, run.thread)) if run.thread is not None else None
     if newest is not None and newest.value["run"] != run_id:
         msg = f"run {newest.value['run']} came after {run_id} in thread {run.thread} and stands on it; roll that one back first"
         raise UsageError(msg)
+    known = unit.records.get(_NAMESPACE, run_id)
+    under_way = known is not None and known.value["under_way"]
+    if known is not None and under_way and known.value["to"] != to:
+        raise UsageError(f"a rollback of run {run_id} is under way; finish it first: {_command(run_id, known.value['to'])}")
     history = History(unit, run, to)
     plan = made(guard, run, history)
     _refuse(plan, whole=whole)
-    known = unit.records.get(_NAMESPACE, run_id)
-    under_way = known is not None and known.value["under_way"]
     number = (known.value["number"] if known else 0) + (0 if under_way else 1)
     own = RunRecord(f"{run_id}~{number}", run.tenant, None, number, RunStatus.OPEN, "", "rollback", created=unit.now)
     unit.records.put(_NAMESPACE, run_id, {"number": number, "under_way": True, "to": to})
@@ -213,11 +215,15 @@ def _begin(unit: Unit, guard: Guard, run_id: str, to: str | None, by: str, *, wh
         save(unit, own)
         unit.emit(own.run_id, "run.opened", adapter="rollback", of=run_id)
         save(unit, replace(run, status=RunStatus.OPEN, ended=None, reason="a rollback of it is under way"))
-    goes_on = f"surefoot runs rollback {run_id}{f' --to {to}' if to is not None else ''}"
-    holds.place(unit, run_id, own.run_id, f"a rollback of it is under way; finish it: {goes_on}")
+    holds.place(unit, run_id, own.run_id, f"a rollback of it is under way; finish it: {_command(run_id, to)}")
     told: dict[str, Any] = {"fates": {item.call_id: item.fate for item in plan.items}, "steps": list(plan.steps)}
     unit.emit(run_id, "run.rollback_begun", to=plan.to, by=by, rollback=own.run_id, **told)
     return _Begun(plan, own, history.last.mark if history.last else None)
+
+
+def _command(run_id: str, to: str | None) -> str:
+    """Return what to type."""
+    return f"surefoot runs rollback {run_id}{f' --to {to}' if to is not None else ''}"
 
 
 def _refuse(plan: Plan, *, whole: bool) -> None:
@@ -242,11 +248,14 @@ def _compensated(guard: Guard, frame: Frame, item: Item) -> Program[bool]:
     guard.register(tool, f"{getattr(undo, '__module__', '')}.{getattr(undo, '__qualname__', undo)}", rule)
     arguments, value = guard.codec.loads(row.arguments), guard.codec.loads(row.value)
     given = {"call_id": row.call_id, "entry": row.entry, "arguments": arguments}
-    key = hashlib.sha256(json.dumps(["undo", row.tenant, row.call_id, row.entry]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(["undo", row.tenant, row.call_id, row.entry, item.begun]).encode()).hexdigest()
     try:
         yield from call(guard, frame, Request(tool, given, undo, key=key), Do(partial(undo, as_call(row, arguments), value)))
-    except ResultUnavailable:
-        pass  # it is undone; only what the compensation returned is not known
+    except ResultUnavailable as exc:
+        made_before = exc.call_id or ""
+        known: CallRecord | None = yield Tx(lambda unit: unit.calls.get(made_before), write=False)
+        if known is None or known.state is CallState.TOMBSTONE:
+            raise  # how it ended is forgotten
     except SurefootError:
         raise
     except Exception as exc:  # noqa: BLE001 - whatever the compensation raises, it says that it did not work

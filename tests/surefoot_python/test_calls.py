@@ -425,3 +425,23 @@ def test_a_call_that_a_gate_held_runs_when_somebody_settles_that_it_may(tmp_path
         closed.clear()
         assert program() == "paid"
     assert effects.count("pay") == 1
+
+
+def test_i27_tenants_whose_names_look_alike_do_not_meet(guard: Guard, effects: Effects) -> None:
+    """A tenant's name that holds what separates tenant and thread is another tenant's: its run resumes nothing, and its body runs."""
+
+    @surefoot.tool(effect="unsafe")
+    def pay(n: int) -> str:
+        effects.add("pay", n)
+        return "a secret of somebody's"
+
+    def main() -> None:
+        pay(1)
+        raise Stop
+
+    wrapped = surefoot.wrap(main, guard=guard)
+    for name, tenant in (("x/run:y", "a"), ("y", "a/run:x")):
+        with surefoot.run(name, tenant=tenant), pytest.raises(Stop):
+            wrapped()
+    assert effects.count("pay") == 2
+    assert [run.ordinal for run in guard.runs.list()] == [1, 1]

@@ -10,7 +10,7 @@ from crash import Children, Effects, died, look, printed
 
 import surefoot
 from surefoot import CallState, InDoubt, NotCommitted, NotFound, UsageError
-from surefoot_recovery import Plan, RollbackRefused
+from surefoot_recovery import Plan, RollbackRefused, undone_on_failure
 
 DONE = ["credit", "notify", "withdraw"]
 UNDONE = ["undo withdraw", "undo notify", "undo credit"]
@@ -65,6 +65,94 @@ def test_as_70_partial_goes_past_a_compensation_that_fails(tmp_path: Path) -> No
     assert bank.did() == [*DONE, "undo withdraw", "undo credit"]
     assert (undone.status, undone.left == undone.failed, len(undone.failed)) == ("compensation_failed", True, 1)
     assert (bank.newest.status, bank.newest.hold) == ("compensation_failed", ())
+
+
+def test_as_70_a_scope_undoes_nothing_of_a_run_before_it(tmp_path: Path) -> None:
+    """A block that fails before it calls anything leaves what a completed run of its name, or of its thread, did."""
+    bank = Bank(tmp_path, {})
+    bank.scoped()
+    with pytest.raises(ValueError, match="before"), undone_on_failure(bank.guard, "t-7"):
+        raise ValueError("before the transfer")
+    assert (bank.did(), bank.newest.status) == (DONE, "completed")
+
+
+def test_as_70_a_scope_without_a_name_is_refused(tmp_path: Path) -> None:
+    """What has no name could not be found again, so nothing is begun."""
+    bank = Bank(tmp_path, {})
+    with pytest.raises(UsageError, match="the name of the run"), undone_on_failure(bank.guard):
+        bank.transfer(10)
+    assert bank.did() == []
+
+
+def test_as_70_a_rollback_under_way_is_finished_before_another_one(tmp_path: Path) -> None:
+    """A rollback whose compensation failed goes on to the step that it was begun for, and to no other."""
+    bank = Bank(tmp_path, {"fails": {"undo notify": 1}})
+    bank.run()
+    run = bank.newest.run_id
+    bank.guard.runs.rollback(run, by="tester")
+    with pytest.raises(UsageError, match=f"finish it first: surefoot runs rollback {run}$"):
+        bank.guard.runs.rollback(run, to="fetch", by="tester")
+    assert bank.newest.hold
+    assert bank.guard.runs.rollback(run, by="tester").status == "compensated"
+
+
+def test_as_70_a_business_key_that_was_undone_and_done_again_is_undone_again(tmp_path: Path) -> None:
+    """One order is charged, refunded and charged again by a later run: its charge is refunded again, and does not stand unseen."""
+    guard, did = surefoot.Guard(f"sqlite:///{tmp_path}/surefoot.db"), []
+
+    @surefoot.tool(effect="unsafe", key=["order"], compensate=lambda _call, _result: did.append("refund"))
+    def charge(order: str) -> str:
+        did.append("charge")
+        return order
+
+    def buy(order: str) -> str:
+        return str(charge(order))
+
+    program = surefoot.wrap(buy, guard=guard)
+    with surefoot.run("a"):
+        program("o-1")
+    run = guard.runs.list()[0].run_id
+    guard.runs.rollback(run, by="tester")
+    with surefoot.run("b"):
+        program("o-1")
+    guard.runs.rollback(run, by="tester")
+    assert did == ["charge", "refund", "charge", "refund"]
+
+
+def test_as_70_a_held_call_that_ran_and_was_undone_may_run_again(tmp_path: Path) -> None:
+    """What a person let run and a rollback compensated is asked for again: it runs, since nothing of it stands."""
+
+    class HoldsCharges(surefoot.Gate):
+        def check(self, call: surefoot.Call) -> surefoot.Decision:
+            return surefoot.Hold("a person decides") if call.tool == "charge" else surefoot.Allow()
+
+    guard, did = surefoot.Guard(f"sqlite:///{tmp_path}/surefoot.db", gates=[HoldsCharges()]), []
+
+    @surefoot.tool(effect="unsafe", compensate=lambda _call, _result: did.append("refund"))
+    def charge() -> str:
+        did.append("charge")
+        return "charged"
+
+    def prepare() -> str:
+        return "prepared"
+
+    def settle() -> str:
+        return str(charge())
+
+    steps = [surefoot.wrap(step, guard=guard) for step in (prepare, settle)]
+
+    def order() -> list[str]:
+        return [step() for step in steps]
+
+    program = surefoot.wrap(order, guard=guard)
+    with surefoot.run("r"):
+        with pytest.raises(InDoubt) as held:
+            program()
+        guard.calls.settle(held.value.call_id or "", failed=True, by="maria")
+        assert program() == ["prepared", "charged"]
+        guard.runs.rollback(guard.runs.list()[0].run_id, to="prepare", by="maria")
+        assert program() == ["prepared", "charged"]
+    assert did == ["charge", "refund", "charge"]
 
 
 @pytest.mark.parametrize(

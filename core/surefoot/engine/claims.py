@@ -289,11 +289,9 @@ def refuse_and_hold(unit: Unit, claim: Claim, reason: str, key: str | None = Non
     row = claim.record(unit.now)
     if key is not None:
         row = row.changed(key=key, call_id=call_id(key))
-    record = unit.calls.get(row.call_id)
-    if record is None:
-        record = unit.add(row, CallEvent.HELD, entered=False, reason=reason)
+    record = unit.calls.get(row.call_id) or unit.add(row, CallEvent.HELD, entered=False, reason=reason)
     if record.state is not CallState.IN_DOUBT:
-        return _start(unit, claim, record) if record.state is CallState.FAILED else _replay(unit, claim, record)
+        return _known(unit, claim, record)
     return _hold(unit, claim, record, words.held(record.tool, reason, record.call_id))
 
 

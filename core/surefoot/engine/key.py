@@ -10,7 +10,7 @@ from surefoot.codec import Codec
 from surefoot.errors import UsageError
 from surefoot.types import ToolRule
 
-__all__ = ["business_key", "call_id", "conflict_key", "element", "quote", "slot_key", "top"]
+__all__ = ["business_key", "call_id", "conflict_key", "element", "owned", "quote", "slot_key", "top"]
 
 
 def quote(name: str) -> str:
@@ -18,6 +18,11 @@ def quote(name: str) -> str:
     for char in "%/#[":
         name = name.replace(char, f"%{ord(char):02x}")
     return name
+
+
+def owned(tenant: str, name: str) -> str:
+    """Return the name of something that is a tenant's: no two tenants' things have one name (I27)."""
+    return f"{quote(tenant)}/{name}"
 
 
 def element(name: str, instance: int, branch: str = "") -> str:

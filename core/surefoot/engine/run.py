@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from surefoot.engine import doubt, holds
 from surefoot.engine.frames import LiveRun
-from surefoot.engine.key import top
+from surefoot.engine.key import owned, top
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Program, Tx
 from surefoot.engine.transitions import CallEvent
@@ -109,7 +109,7 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
 
 def take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
     """Take the lease of the thread at once from a dead owner, or wait for a living one."""
-    name = f"{spec.tenant}/{spec.thread}"
+    name = owned(spec.tenant, f"{spec.thread}")
     if guard.redact(name) != name:
         raise UsageError("the name of this run, thread or tenant contains a registered secret, and names are stored; give another one")
     if spec.thread is None:
@@ -196,7 +196,7 @@ def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, fork: s
         save(unit, record)
         unit.emit(run_id, "run.opened", thread=spec.thread, adapter=spec.adapter, ordinal=taken.ordinal, origin=record.origin)
         if spec.thread is not None:
-            unit.records.put(THREADS, f"{spec.tenant}/{spec.thread}", {"run": run_id, "count": taken.ordinal})
+            unit.records.put(THREADS, owned(spec.tenant, spec.thread), {"run": run_id, "count": taken.ordinal})
         if stored is not None:
             unit.records.put(INPUTS, run_id, stored)
 
