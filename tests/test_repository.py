@@ -213,3 +213,14 @@ def test_no_path_of_a_machine() -> None:
     files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".coverage"]
     files += [path for folder in OURS for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert [name_of(path) for path in files if machine.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    "package", ["surefoot_conformance", "surefoot_policy", "surefoot_recovery", "surefoot_stores", "surefoot_verifiers"]
+)
+def test_a_public_name_that_is_loaded_on_demand_is_there(package: str) -> None:
+    """Each public name of a package that imports them on demand is found; a name that is none says so."""
+    module = importlib.import_module(package)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    with pytest.raises(AttributeError, match="no_such_name"):
+        module.no_such_name  # noqa: B018 - reading it is the test
