@@ -215,9 +215,7 @@ def test_no_path_of_a_machine() -> None:
     assert [name_of(path) for path in files if machine.search(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize(
-    "package", ["surefoot_conformance", "surefoot_policy", "surefoot_recovery", "surefoot_stores", "surefoot_verifiers"]
-)
+@pytest.mark.parametrize("package", [f"surefoot_{name}" for name in ("conformance", "policy", "recovery", "stores", "verifiers")])
 def test_a_public_name_that_is_loaded_on_demand_is_there(package: str) -> None:
     """Each public name of a package that imports them on demand is found; a name that is none says so."""
     module = importlib.import_module(package)

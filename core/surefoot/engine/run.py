@@ -110,7 +110,7 @@ def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
 def take(guard: Guard, spec: RunSpec) -> Program[_Taken]:
     """Take the lease of the thread at once from a dead owner, or wait for a living one."""
     name = owned(spec.tenant, f"{spec.thread}")
-    if guard.redact(name) != name:
+    if any(guard.redact(part) != part for part in (spec.tenant, f"{spec.thread}")):
         raise UsageError("the name of this run, thread or tenant contains a registered secret, and names are stored; give another one")
     if spec.thread is None:
         return _Taken(None, None, None, 1)
