@@ -49,7 +49,7 @@ def undone_on_failure(
     except Exception as exc:
         found = guard.transact(Tx(lambda unit: unit.records.get(THREADS, key), write=False))
         run_id = found.value["run"] if found is not None else None
-        if run_id not in {None, before} and guard.runs.show(run_id).status in {RunStatus.OPEN, RunStatus.COMPLETED}:
+        if run_id is not None and run_id != before and guard.runs.show(run_id).status in {RunStatus.OPEN, RunStatus.COMPLETED}:
             try:
                 rollback(guard, run_id, partial=partial, by=f"scope {name or thread}", app=app)
             except surefoot.SurefootError as refused:
