@@ -29,7 +29,7 @@ CERTIFICATES = ROOT / "certificates"
 TABLE = ROOT / "docs" / "reference" / "certificates.md"
 REQUIRED = dict.fromkeys(("memory", "function", "claims", "llm", "quorum", "rules", "schema", "tiered"), "L1")
 ALWAYS = ("langgraph", "python")
-ELSEWHERE = ("crewai",)
+ELSEWHERE = ("crewai", "semantic-kernel")
 """Frameworks that the development environment cannot hold: the tests of their adapters run in one of their own."""
 SERVERS = {"postgres": "SUREFOOT_TEST_POSTGRES"}
 """Stores that need a server, and the variable with its URL."""
@@ -70,6 +70,11 @@ def has_range(name: str) -> bool:
     return harness is None or bool(isinstance(harness, Harness) and harness.distribution)
 
 
+def shared_by_hosts(name: str) -> bool:
+    """Return whether there is what several hosts share, for an adapter or for the store itself."""
+    return bool(os.environ.get(SERVERS["postgres"])) and (is_adapter(name) or name == "postgres")
+
+
 def chosen(commit: str, *, everything: bool) -> list[str]:
     """Return what to certify at this commit: stores and verifiers always, adapters as the module says."""
     installed = [name for name in sorted(KNOWN) if all(find_spec(package) for package in packages(name))]
@@ -91,7 +96,7 @@ def certificates(names: Sequence[str]) -> bool:
     for name in names:
         for end in ("oldest", "latest") if has_range(name) else ("",):
             version = ["--framework-version", end] if end else []
-            level = REQUIRED.get(name, "L3")
+            level = REQUIRED.get(name, "L4" if shared_by_hosts(name) else "L3")
             command = ["-m", "surefoot_cli.main", "certify", name, *version, "--output", str(CERTIFICATES), "--require", level]
             good &= stage(f"certify {name} {end}".rstrip(), command)
         if name in ELSEWHERE:

@@ -57,7 +57,10 @@ def fill(url: str) -> Guard:
 
 
 def write(name: str, lines: list[str]) -> None:
-    """Write a new file."""
+    """Write a new file; leave one that is there."""
+    if (FOLDER / name).exists():
+        print(f"{name} is there")
+        return
     with (FOLDER / name).open("x", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     print(f"wrote {name}")

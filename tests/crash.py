@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from zygote import Done, Zygote
 
 from surefoot import Allow, Call, Event, Gate, Guard
 
-__all__ = ["Children", "Death", "Effects", "Ended", "die", "died", "killed_before", "look", "printed", "store_of"]
+__all__ = ["Children", "Death", "Effects", "Ended", "at_most_one_effect", "die", "died", "killed_before", "look", "printed", "store_of"]
 
 
 class Effects:
@@ -178,3 +178,27 @@ class Children:
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
+
+
+def at_most_one_effect(
+    children: Children, folder: Path, point: str, *, unknown: Collection[str] = ("call.claimed", "effect"), effect: str, **told: Any
+) -> None:
+    """Kill an agent that looks up, charges and says so, run it again, and judge (AS-03): one charge at most, no question asked twice.
+
+    ``unknown`` are the points after which nobody can know whether it charged.
+    """
+    children.killed(folder, kill=point, effect=effect, **told)
+    again = children.process(folder, effect=effect, **told)
+    effects = Effects(folder / "effects")
+    if point in unknown:
+        assert effects.count("charge") == (point == "effect")
+        if effect == "unsafe":
+            assert again.returncode == 1
+            assert "InDoubt" in again.stderr
+            return
+        assert "Outcome unknown" in printed(again)
+    else:
+        assert printed(again) == "done: 7 costs 5, charged 5"
+        assert effects.count("charge") == 1
+    asked_again = point.startswith("model ")  # it had not answered yet
+    assert effects.count("model") == 3 + asked_again

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from surefoot_conformance import hosts
+
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 TOY = next(path for path in EXAMPLES if path.stem == "toy_adapter")
-ELSEWHERE = {"crewai_agent": "crewai"}
+ELSEWHERE = {"crewai_agent": "crewai", "semantic_kernel_agent": "semantic_kernel"}
 """Examples of frameworks that conflict with others, and what has to be installed."""
 
 
@@ -39,9 +41,10 @@ def page() -> str:
 
 
 def test_the_toy_is_certified() -> None:
-    """The adapter that the docs explain reaches L3, and nothing of it failed."""
+    """The adapter that the docs explain reaches L3, or L4 where there is a database that hosts share, and nothing of it failed."""
     done = subprocess.run([sys.executable, TOY], capture_output=True, text=True, check=False)
-    assert re.fullmatch(r"toy: L3, [1-9]\d+ passed, 0 failed\n", done.stdout), done.stdout + done.stderr
+    level = "L3" if hosts.missing() else "L4"
+    assert re.fullmatch(rf"toy: {level}, [1-9]\d+ passed, 0 failed\n", done.stdout), done.stdout + done.stderr
 
 
 def test_the_toy_stands_on_the_page(page: str) -> None:

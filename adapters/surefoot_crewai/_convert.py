@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from typing import Any
+
+from pydantic import BaseModel
 
 from surefoot import NotStorable
 from surefoot_adapters import Codec
@@ -73,3 +76,15 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _built(kind: Any, found: Mapping[str, Any]) -> Any:
     return kind.model_construct(**found)
+
+
+def task_output(task: Any, agent: Any, said: Any) -> Any:
+    """Return what a task came to where something else has said it: the text, or a :class:`TaskOutput` as it is."""
+    from crewai.tasks.task_output import TaskOutput
+
+    if isinstance(said, TaskOutput):
+        return said
+    pydantic = said if isinstance(said, BaseModel) else None
+    raw = pydantic.model_dump_json() if pydantic is not None else said if isinstance(said, str) else json.dumps(said)
+    known = {"name": task.name, "description": task.description, "expected_output": task.expected_output}
+    return TaskOutput(**known, raw=raw, pydantic=pydantic, agent=str(getattr(agent, "role", "") or ""))

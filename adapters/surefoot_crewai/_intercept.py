@@ -23,7 +23,7 @@ from crewai.tools.base_tool import BaseTool
 from crewai.utilities.string_utils import sanitize_tool_name
 
 from surefoot import AdapterUnavailable, Guard
-from surefoot_adapters import Do, Frame, Program, RunName, element, here, join, named_run
+from surefoot_adapters import Do, Frame, Program, RunName, done, element, here, join, named_run
 from surefoot_crewai import _console, _convert, _flows, _hooks, _models, _repair, _runs, _tools, _turns
 from surefoot_crewai._swap import guard_of, swap
 
@@ -223,11 +223,14 @@ def _step(task: Any, guard: Guard, place: Any, agent: Any, context: Any, body: C
     def hinted(hint: str) -> Do:
         return body("\n\n".join(part for part in (context, hint) if part) if hint else context)
 
+    def instead(function: Callable[..., Any], _frame: Frame) -> Do:
+        return done(lambda: _convert.task_output(task, worker, function(given)))
+
     planned = _plan.get({}).get(id(task))
     if planned is None or not isinstance(place, Frame):
-        program = _turns.nested(guard, place, name, given, hinted)
+        program = _turns.nested(guard, place, name, given, hinted, instead)
     else:
-        program = _turns.run_step(guard, place, join(place.path, planned), name, given, hinted)
+        program = _turns.run_step(guard, place, join(place.path, planned), name, given, hinted, instead)
     task.output = output = yield from program
     return output
 

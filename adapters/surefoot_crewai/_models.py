@@ -20,6 +20,7 @@ from surefoot_adapters import Do, Program, here
 from surefoot_crewai import _hooks, _turns
 from surefoot_crewai._runs import Stopped
 from surefoot_crewai._swap import swap
+from surefoot_crewai._usage import Meter
 from surefoot_journal import Form, Question, ReplayDiffers, unrecorded
 
 __all__ = ["guarded"]
@@ -73,7 +74,7 @@ def _begun() -> _turns.Turn | None:
 def _reply(turn: _turns.Turn, asked: _Asked, ask: Do) -> Program[Any]:
     """Return the recorded reply, or the model's; what it asks for are the turn's requests from here on."""
     if asked.is_of(turn):
-        reply = yield from turn.recording.reply(asked.question(turn), ask, _FORM)
+        reply = yield from asked.reply(turn, ask)
     else:
         reply = yield Do(functools.partial(_live, asked.model, ask.plain), ask.coro and functools.partial(_live, asked.model, ask.coro))
     turn.requests.replied(_requests(reply))
@@ -98,6 +99,28 @@ class _Asked:
         if turn.prompt is None:
             turn.prompt = prompt
         return not self._acts and prompt == turn.prompt
+
+    def reply(self, turn: _turns.Turn, ask: Do) -> Program[Any]:
+        """Return the recorded reply, or the model's, which is kept with what it used."""
+        used: dict[str, int] = {}
+        meter = Meter.of(self.model)
+
+        def plain() -> Any:
+            meter.begin(self.model)
+            try:
+                return ask.plain()
+            finally:
+                used.update(meter.end(self.model))
+
+        async def coro() -> Any:
+            meter.begin(self.model)
+            try:
+                return await (ask.coro or ask.plain)()
+            finally:
+                used.update(meter.end(self.model))
+
+        form = Form(_data, lambda data: data, lambda _reply: used)
+        return (yield from turn.recording.reply(self.question(turn), Do(plain, coro if ask.coro else None), form))
 
     def question(self, turn: _turns.Turn) -> Question:
         """Return the question to the journal: what was said is what the step is about, not how the prompt puts it today."""
@@ -129,6 +152,3 @@ def _data(reply: Any) -> Any:
     return [
         {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}} for call_id, name, given in filter(None, found)
     ]
-
-
-_FORM: Final = Form(_data, lambda data: data)

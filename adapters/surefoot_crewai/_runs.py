@@ -1,5 +1,8 @@
 """Runs: what a kickoff opens and closes, or the step that it is inside of another one."""
 
+# pyright: reportMissingImports=false
+# crewai conflicts with other frameworks and lives in an environment of its own.
+
 from __future__ import annotations
 
 import logging
@@ -8,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakValueDictionary
+
+from crewai.events import event_context
 
 from surefoot import Guard, RunStatus, UsageError
 from surefoot_adapters import Do, Frame, Opened, Program, RunName, RunSpec, here, in_run, inside, named_run, thread_of
@@ -59,14 +64,27 @@ def run(guard: Guard, kickoff: Kickoff) -> Program[Any]:
 
     def body(opened: Opened) -> Program[Any]:
         root = Frame(opened.run, None, "", opened.run.next_entry())
-        if kickoff.as_step:
-            return (yield from _turns.nested(guard, root, kickoff.name, kickoff.given, kickoff.body))
-        return (yield inside(root, kickoff.body("")))
+        around = _open_events()
+        try:
+            if kickoff.as_step:
+                return (yield from _turns.nested(guard, root, kickoff.name, kickoff.given, kickoff.body))
+            return (yield inside(root, kickoff.body("")))
+        finally:  # a stop ends no event that CrewAI has begun, and it works with no more than a hundred that are open
+            event_context.restore_event_scope(around)
 
     def ended(result: Any) -> RunStatus:
         return RunStatus.SUSPENDED if kickoff.suspended(result) else RunStatus.COMPLETED
 
     return (yield from in_run(guard, _spec(guard, kickoff), body, ended=ended, meant=_meant))
+
+
+def _open_events() -> tuple[tuple[str, str], ...]:
+    """Return the events of CrewAI that are open here, outermost first."""
+    found: list[tuple[str, str]] = []
+    while (event := event_context.pop_event_scope()) is not None:
+        found.insert(0, event)
+    event_context.restore_event_scope(tuple(found))
+    return tuple(found)
 
 
 def _meant(error: BaseException) -> BaseException:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from surefoot import Guard
-from surefoot_adapters import ActiveCall, Do, Frame, Position, Program, StepSpec, Tx, Unit, inside, nested_step, step
+from surefoot_adapters import ActiveCall, Do, Frame, Instead, Position, Program, StepSpec, Tx, Unit, inside, nested_step, step
 from surefoot_crewai import _convert
 from surefoot_journal import Recording, current_replay
 
@@ -120,9 +120,8 @@ class Work:
                 outer.floor = run.next_entry()
             outer.entry = run.entries[outer.path] = run.next_entry()
         reentered = outer.reentered or self.turns > 1
-        return Frame(
-            run, outer.parent, outer.path, outer.entry, outer.name, self.attempt, outer.hint, outer.floor, reentered, raised=outer.raised
-        )
+        place = (run, outer.parent, outer.path, outer.entry, outer.name, self.attempt, outer.hint, outer.floor, reentered)
+        return Frame(*place, raised=outer.raised, deadline=outer.deadline)
 
 
 @dataclass(eq=False)
@@ -166,22 +165,27 @@ def within(var: ContextVar[T], value: T, body: Do) -> Do:
     return Do(plain, coro if body.coro is not None else None)
 
 
-def run_step(guard: Guard, parent: Frame, path: str, name: str, given: Any, body: Callable[[str], Do]) -> Program[Any]:
+def run_step(
+    guard: Guard, parent: Frame, path: str, name: str, given: Any, body: Callable[[str], Do], instead: Instead | None = None
+) -> Program[Any]:
     """Run a step of ``parent``'s run; ``body`` gets the hint of the verifier that rejected the last attempt."""
     spec = StepSpec(parent.run, parent, path, name, given, _convert.digest(guard.codec, given))
-    return step(guard, spec, partial(_worked, given, body))
+    return step(guard, spec, partial(_worked, given, body), instead=instead)
 
 
 def _worked(given: Any, body: Callable[[str], Do], frame: Frame) -> Do:
     return within(work, Work(frame, frame.attempt, given), body(frame.hint))
 
 
-def nested(guard: Guard, place: Frame | ActiveCall, name: str, given: Any, body: Callable[[str], Do]) -> Program[Any]:
+def nested(
+    guard: Guard, place: Frame | ActiveCall, name: str, given: Any, body: Callable[[str], Do], instead: Instead | None = None
+) -> Program[Any]:
     """Be a step of what is around: the n-th of this name and input, whatever order its siblings run in.
 
     A call that does so is a composite from now on: a step, not an effect, and entered again on resume (AS-94).
     """
-    return nested_step(guard, place, name, given, _convert.digest(guard.codec, given), partial(_worked, given, body))
+    digest = _convert.digest(guard.codec, given)
+    return nested_step(guard, place, name, given, digest, partial(_worked, given, body), instead=instead)
 
 
 def take(guard: Guard, current: Work, agent: object, why: str | None, body: Do, *, again: bool = False) -> Program[Any]:

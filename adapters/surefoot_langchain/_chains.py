@@ -21,10 +21,12 @@ from surefoot import Guard, UsageError
 from surefoot_adapters import (
     Do,
     Frame,
+    Instead,
     Opened,
     Program,
     RunSpec,
     StepSpec,
+    done,
     element,
     here,
     in_run,
@@ -114,7 +116,13 @@ def _nested(guard: Guard, name: str, given: Any, body: Callable[[Any], Do]) -> P
     if place is None:  # a part that was taken out of its chain
         return (yield body(given))
     digest = _convert.digest(guard.codec, given)
-    return (yield from nested_step(guard, place, name, given, digest, lambda frame: body(hinted(given, frame.hint))))
+    return (
+        yield from nested_step(guard, place, name, given, digest, lambda frame: body(hinted(given, frame.hint)), instead=_instead(given))
+    )
+
+
+def _instead(given: Any) -> Instead:
+    return lambda function, frame: done(function, hinted(given, frame.hint))
 
 
 def _stepped(guard: Guard, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,6 +227,6 @@ def _run(binding: _Binding, given: Any, config: Mapping[str, Any], body: Callabl
         return body(hinted(given, frame.hint))
 
     def outermost(opened: Opened) -> Program[Any]:
-        return step(guard, StepSpec(opened.run, None, element(name, 1), name, given, digest), attempt)
+        return step(guard, StepSpec(opened.run, None, element(name, 1), name, given, digest), attempt, instead=_instead(given))
 
     return in_run(guard, spec, outermost)

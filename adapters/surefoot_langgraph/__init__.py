@@ -59,7 +59,7 @@ class LangGraphAdapter(Adapter):
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return the guarded copy (see :meth:`surefoot.Adapter.wrap`)."""
-        from surefoot_adapters import warn
+        from surefoot_adapters import misnamed, warn
         from surefoot_langgraph import _graph, _support, _tools, _unseen
 
         _support.framework.ready()
@@ -68,7 +68,7 @@ class LangGraphAdapter(Adapter):
         wrapped = _graph.guarded(target, guard, self.name)
         guard.announce(target.get_name())
         functions = _unseen.names(target)
-        for name, like in guard.misnamed().items():
+        for name, like in misnamed(guard).items():
             if name not in functions:
                 hint = f"did you mean {like!r}?" if like else f"for one that comes later, write the pattern {name + '*'!r}"
                 warn(f"{target.get_name()}: no tool is called {name!r}, which tools= or reads= names; {hint}", guard)

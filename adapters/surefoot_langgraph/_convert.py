@@ -87,22 +87,35 @@ def _name(identifier: Any, names: dict[str, str]) -> Any:
     return names.setdefault(identifier, f"id{len(names)}")
 
 
+_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
+
+
 def _named(value: Any, names: dict[str, str]) -> Any:
+    kind = type(value)
+    if kind in _LEAVES:  # most of a state is these, lists and dicts: whatever else it may be is asked for the rest only
+        return value
+    if kind is dict or kind is list:
+        return _named_items(value, names)
     if isinstance(value, BaseMessage):
         fields = {key: item for key, item in vars(value).items() if key not in {"id", "tool_call_id"}}
         ids = [_name(getattr(value, "tool_call_id", None), names)]
-        return [type(value).__name__, ids, _named(fields, names)]
+        return [kind.__name__, ids, _named_items(fields, names)]
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         fields = vars(value) if isinstance(value, BaseModel) else {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return [type(value).__qualname__, _named(dict(fields), names)]
+        return [kind.__qualname__, _named_items(dict(fields), names)]
     if isinstance(value, Send):
         return ["Send", value.node, _named(value.arg, names)]
-    if isinstance(value, Mapping):
-        renamed = value.get("type") == "tool_call" and "id" in value
-        return {key: _name(item, names) if renamed and key == "id" else _named(item, names) for key, item in value.items()}
+    return _named_items(value, names) if isinstance(value, (Mapping, list, tuple)) else value
+
+
+def _named_items(value: Any, names: dict[str, str]) -> Any:
     if isinstance(value, (list, tuple)):
-        return [_named(item, names) for item in value]
-    return value
+        return [item if type(item) in _LEAVES else _named(item, names) for item in value]
+    renamed = value.get("type") == "tool_call" and "id" in value
+    return {
+        key: _name(item, names) if renamed and key == "id" else item if type(item) in _LEAVES else _named(item, names)
+        for key, item in value.items()
+    }
 
 
 def rebound(value: Any, old: str | None, new: str | None) -> Any:

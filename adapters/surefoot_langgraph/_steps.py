@@ -13,7 +13,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from pydantic import BaseModel
 
 from surefoot import Guard
-from surefoot_adapters import Do, Frame, LiveRun, Program, StepSpec, element, join, step
+from surefoot_adapters import Do, Frame, LiveRun, Program, StepSpec, done, element, join, step
 from surefoot_langgraph import _convert, _interrupts, _usage
 from surefoot_langgraph._history import Cursor, branch_of
 from surefoot_langgraph._tools import node_in, reply_of, replying
@@ -99,7 +99,7 @@ class Step(Runnable[Any, Any]):
 
             return Do(plain, coro)
 
-        return step(guard, spec, body, opaque=True)
+        return step(guard, spec, body, opaque=True, instead=lambda function, frame: done(function, hinted(input, frame.hint)))
 
 
 class replying_to:  # noqa: N801 - reads as a statement

@@ -21,7 +21,7 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from surefoot import AdapterUnavailable, ApprovalPending, CallRecord, Guard, UsageError
-from surefoot_adapters import ActiveCall, Frame, Position, Request, declared_rule, here, innermost, is_guarded
+from surefoot_adapters import ActiveCall, Do, Frame, Position, Request, declared_rule, here, innermost, is_guarded, placed
 from surefoot_langgraph import _convert, _interrupts
 
 _READ: Final = "__pregel_read"
@@ -163,7 +163,8 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         if entered is None:
             return plain(self, *args, **kwargs)
         frame, request = _request(self, binding, entered, args, kwargs)
-        value = binding.guard.call(frame, request, lambda: plain(_at_body(entered, self), *args, **kwargs))
+        request, body = placed(binding.guard, request, Do(lambda: plain(_at_body(entered, self), *args, **kwargs)))
+        value = binding.guard.call(frame, request, body.plain)
         return _answer(entered, value)
 
     @functools.wraps(coro)
@@ -174,7 +175,8 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
         if entered is None:
             return await coro(self, *args, **kwargs)
         frame, request = _request(self, binding, entered, args, kwargs)
-        value = await binding.guard.acall(frame, request, lambda: coro(_at_body(entered, self), *args, **kwargs))
+        request, body = placed(binding.guard, request, Do(lambda: coro(_at_body(entered, self), *args, **kwargs)))
+        value = await binding.guard.acall(frame, request, body.coro or body.plain)
         return _answer(entered, value)
 
     def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:

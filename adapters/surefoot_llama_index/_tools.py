@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import copy
 import functools
 import inspect
@@ -14,7 +12,20 @@ from llama_index.core.tools import BaseTool, FunctionTool
 from llama_index.core.tools.function_tool import async_to_sync
 
 from surefoot import Guard
-from surefoot_adapters import ActiveCall, Do, Frame, Kinds, Request, call, declared_rule, frame_at, here, is_guarded, outside_of_runs
+from surefoot_adapters import (
+    ActiveCall,
+    Do,
+    Frame,
+    Kinds,
+    Request,
+    call,
+    declared_rule,
+    frame_at,
+    here,
+    in_thread,
+    is_guarded,
+    outside_of_runs,
+)
 from surefoot_llama_index._runs import Known, Stopped, invocation, stops
 
 __all__ = ["guard_of", "guarded"]
@@ -77,25 +88,10 @@ def _is_given(coro: Callable[..., Any]) -> bool:
 
 
 def _threaded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a coroutine function that runs a plain one in a thread, where its call is claimed.
-
-    It brings home the very error: of a ``TimeoutError`` that leaves a thread asyncio makes another one.
-    """
+    """Return a coroutine function that runs a plain one in a thread, where its call is claimed."""
 
     async def threaded(*args: Any, **kwargs: Any) -> Any:
-        raised: list[BaseException] = []
-
-        def body() -> Any:
-            try:
-                return function(*args, **kwargs)
-            except BaseException as exc:  # noqa: BLE001 - raised below
-                raised.append(exc)
-
-        context = contextvars.copy_context()
-        value = await asyncio.get_running_loop().run_in_executor(None, context.run, body)
-        if raised:
-            raise raised[0]
-        return value
+        return await in_thread(lambda: function(*args, **kwargs))
 
     return threaded
 

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
+from agents import RunContextWrapper, RunResult
 from agents.items import ModelResponse, TResponseStreamEvent
 from agents.tool import ToolOutputFileContent, ToolOutputImage, ToolOutputText
 from agents.usage import Usage
 from openai.types.responses import Response, ResponseCompletedEvent
 from pydantic import BaseModel, TypeAdapter
 
-from surefoot import NotStorable
-from surefoot_adapters import Codec
+from surefoot_adapters import Answer, Codec
 from surefoot_journal import Form, Question
 
-__all__ = ["REPLY", "STREAM", "Answer", "arguments", "as_data", "final_arguments", "is_last", "part", "question", "register", "storable"]
+__all__ = ["REPLY", "STREAM", "Shown", "arguments", "as_data", "final_arguments", "is_last", "part", "question", "register"]
 
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete"})
 
@@ -39,27 +39,13 @@ def final_arguments(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> di
     return {**defaults, **given}
 
 
-class Answer:
+class Shown(Answer):
     """What a tool returned, where that is no plain data: stored as it is shown to the model if it cannot be stored as it is."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def storable(codec: Codec, value: Any) -> Any:
-    """Return a tool's result as one that can always be stored."""
-    if type(value) in {str, int, float, bool, type(None)}:
-        return value
-    try:
-        codec.dumps(value)
-    except NotStorable:
-        return Answer(value)
-    return value
 
 
 def register(codec: Codec) -> None:
     """Teach the codec what tools of this framework return."""
-    codec.register("openai_agents.shown", Answer, lambda answer: str(answer.value), Answer)
+    codec.register("openai_agents.shown", Shown, lambda answer: str(answer.value), Shown)
     for kind in (ToolOutputText, ToolOutputImage, ToolOutputFileContent):
         codec.register(f"openai_agents.{kind.__name__}", kind, _dump_model, kind.model_validate)
 
@@ -86,14 +72,21 @@ def part(item: Any, name: str) -> Any:
 def question(agent: str, model: str, asked: Mapping[str, Any]) -> Question:
     """Return what a model is asked, by the parameters of the framework's ``Model``."""
     tools, handoffs = asked["tools"], asked["handoffs"]
-    items = [{"role": "user", "content": asked["input"]}] if isinstance(asked["input"], str) else [as_data(i) for i in asked["input"]]
-    newest = next((index for index in range(len(items) - 1, -1, -1) if items[index].get("role") == "user"), -1)
+    given = [{"role": "user", "content": asked["input"]}] if isinstance(asked["input"], str) else asked["input"]
+    items = [item if type(item) is dict else as_data(item) for item in given]
+    said, results = None, []
+    for item in reversed(items):
+        if item.get("role") == "user":
+            said = item.get("content")
+            break
+        if "output" in item and str(item.get("type")).endswith("call_output"):
+            results.append(item["output"])
     return Question(
         agent=agent,
         model=model,
         tools=[tool.name for tool in tools] + [handoff.tool_name for handoff in handoffs],
-        said=items[newest].get("content") if newest >= 0 else None,
-        results=[item["output"] for item in items[newest + 1 :] if "output" in item and str(item.get("type")).endswith("call_output")],
+        said=said,
+        results=results[::-1],
         prompt=[
             asked["system_instructions"],
             items,
@@ -170,3 +163,10 @@ def _dump_events(events: Sequence[Any]) -> dict[str, Any]:
 
 REPLY: Final = Form(_dump_response, _load_response, lambda response: _usage(response.usage))
 STREAM: Final = Form(_dump_events, _load_events, lambda events: _usage(events[-1].response.usage))
+
+
+def result(agent: Any, given: Any, output: Any) -> RunResult:
+    """Return the result of a run in which no model was asked: somebody else has said what it comes to."""
+    names = ("new_items", "raw_responses", "input_guardrail_results", "output_guardrail_results")
+    empty: dict[str, Any] = {name: [] for name in (*names, "tool_input_guardrail_results", "tool_output_guardrail_results")}
+    return RunResult(**empty, input=given, final_output=output, context_wrapper=RunContextWrapper(None), _last_agent=agent)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from surefoot import Guard, SurefootError
-from surefoot_adapters import ActiveCall, Frame, Position, Request, here, innermost
+from surefoot_adapters import ActiveCall, Frame, Position, Request, Requests, here, innermost
 from surefoot_journal import Recording
 from surefoot_journal.history import Settled
 from surefoot_openai_agents import _convert
@@ -88,9 +87,9 @@ class Invocation:
         """Begin an attempt in the step that was opened for it."""
         self.recording = Recording(self.guard, frame, behind=len(self.behind))
         self.gate = Gate(guardrails, cancels=not streamed)
-        self._replies: list[Any] = [reply.output for reply in self.behind]
-        self._positions: dict[str, Position] = {}
-        self._ranks: Counter[tuple[str, str]] = Counter()
+        self._requests = Requests(self.guard)
+        for reply in self.behind:
+            self.replied(reply.output)
         if self._open.done():
             self._open = asyncio.get_running_loop().create_future()
         self._open.set_result(frame)
@@ -112,26 +111,19 @@ class Invocation:
 
     def replied(self, output: Sequence[Any]) -> None:
         """Note a reply of the model; its requests come in this order."""
-        self._replies.append(output)
+        self._requests.replied(lambda: self._asked(output))
 
     def position(self, call_id: str) -> Position | None:
-        """Return where a request stands among those of this attempt: replies in order, requests in order."""
-        while self._replies:
-            self._number(self._replies.pop(0))
-        return self._positions.get(call_id)
+        """Return where a request stands among those of this attempt."""
+        return self._requests.position(call_id)
 
-    def _number(self, output: Sequence[Any]) -> None:
-        asked = []
+    def _asked(self, output: Sequence[Any]) -> Iterator[tuple[str, str, Any]]:
         for item in output:
             kind, name, text, call_id = (_convert.part(item, name) for name in ("type", "name", "arguments", "call_id"))
             arguments = _convert.arguments(text) if kind == "function_call" else None
             known = self.known.get(str(name))
             if arguments is not None and known is not None:
-                asked.append((call_id, known.name, self.guard.codec.digest(_convert.final_arguments(known.defaults, arguments))))
-        for call_id, tool, digest in asked:
-            siblings = [other for same_id, same, other in asked if same == tool and same_id != call_id]
-            self._positions[call_id] = Position(digest, self._ranks[tool, digest], siblings)
-            self._ranks[tool, digest] += 1
+                yield call_id, known.name, _convert.final_arguments(known.defaults, arguments)
 
 
 invocation: ContextVar[Invocation | None] = ContextVar("surefoot_openai_agents_invocation", default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ from surefoot_adapters import (
     ActiveCall,
     Do,
     Frame,
+    Instead,
     Kinds,
     Opened,
     Program,
@@ -227,7 +229,7 @@ class _Door:
         def only_step(opened: Opened) -> Program[RunStatus]:
             spec = StepSpec(opened.run, None, element(self.agent.name, 1), self.agent.name, self.input, None)
             try:
-                yield from step(self._guard, spec, partial(self._attempt, once))
+                yield from step(self._guard, spec, partial(self._attempt, once), instead=self._instead())
             except Paused:
                 return RunStatus.SUSPENDED
             return RunStatus.COMPLETED
@@ -238,7 +240,14 @@ class _Door:
         """Be a step of the run around it; a call that runs an agent is a composite from now on."""
         try:
             yield from nested_step(
-                self._guard, place, self.agent.name, self.input, self._digest(), partial(self._attempt, once), memo=False
+                self._guard,
+                place,
+                self.agent.name,
+                self.input,
+                self._digest(),
+                partial(self._attempt, once),
+                memo=False,
+                instead=self._instead(),
             )
         except Paused:
             if (
@@ -258,6 +267,21 @@ class _Door:
             return self._result.final_output
 
         return Do(lambda: None, coro)
+
+    def _instead(self) -> Instead | None:
+        """Return what makes a run's result of what a fallback says of its input; nothing takes the place of what is streamed out."""
+        if self._streamed:
+            return None
+
+        def attempt(function: Callable[..., Any], frame: Frame) -> Do:
+            async def coro() -> Any:
+                output = function(_hinted(self.input, frame.hint))
+                self._result = _convert.result(self.agent, self.input, await output if inspect.isawaitable(output) else output)
+                return self._result.final_output
+
+            return Do(lambda: None, coro)
+
+        return attempt
 
     # --- which run
 

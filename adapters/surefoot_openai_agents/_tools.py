@@ -18,7 +18,21 @@ from agents import tool as framework
 from agents.tool import FunctionTool
 
 from surefoot import AdapterUnavailable, Effect, Guard, NotCommitted, ToolRule, UsageError
-from surefoot_adapters import RERUNS, Do, Frame, Kinds, Program, Request, call, declared_rule, here, innermost, is_guarded
+from surefoot_adapters import (
+    RERUNS,
+    Do,
+    Frame,
+    Kinds,
+    Program,
+    Request,
+    call,
+    declared_rule,
+    here,
+    innermost,
+    is_guarded,
+    returned,
+    storable,
+)
 from surefoot_openai_agents import _approvals, _convert
 from surefoot_openai_agents._invocation import Invocation, Known, active, held, invocation, passing, stops, unheld
 
@@ -140,8 +154,7 @@ class _Asked:
 
     def program(self, body: Do) -> Program[Any]:
         """Return the call's program."""
-        value = yield from call(self.guard, self.frame, self.request, body)
-        return value.value if isinstance(value, _convert.Answer) else value
+        return returned((yield from call(self.guard, self.frame, self.request, body)))
 
     def plain(self, body: Callable[[], Any]) -> Any:
         """Run a plain body, in the thread that is this call's own."""
@@ -163,14 +176,14 @@ class _Asked:
 
     def _kept(self, body: Callable[[], Any]) -> Any:
         try:
-            return _convert.storable(self.guard.codec, body())
+            return storable(self.guard.codec, body(), _convert.Shown)
         except BaseException as exc:
             self.raised.append(exc)
             raise
 
     async def _akept(self, body: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            return _convert.storable(self.guard.codec, await body())
+            return storable(self.guard.codec, await body(), _convert.Shown)
         except BaseException as exc:
             self.raised.append(exc)
             raise
@@ -321,6 +334,8 @@ def _invoker(kind: type) -> dict[str, Any]:
         if cell.stop is not None:
             raise cell.stop
         return value
+
+    __call__.__annotations__ = {}  # the framework would parse such texts at every call, to see which context is meant
 
     def __agents_bind_function_tool__(self: Any, function_tool: Any) -> Any:  # noqa: N807 - the framework's name
         bound = bare.__agents_bind_function_tool__(self, function_tool)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import takewhile
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -21,14 +19,12 @@ from pydantic_ai.messages import (
 )
 from pydantic_core import to_jsonable_python
 
-from surefoot import NotStorable
-from surefoot_adapters import Codec
+from surefoot_adapters import Answer, Codec, Said
 from surefoot_journal import Form, Question
 
-__all__ = ["REPLY", "Answer", "Said", "data", "given", "input_data", "newest", "question", "recognised", "register", "requests", "storable"]
+__all__ = ["REPLY", "Shown", "data", "given", "input_data", "newest", "question", "recognised", "register", "requests", "shown"]
 
 _GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
-_TEXT: Final = json.JSONEncoder(check_circular=False, default=repr, skipkeys=True).encode
 
 
 # --- tools
@@ -41,27 +37,13 @@ def data(value: Any) -> Any:
     return to_jsonable_python(value, fallback=repr, bytes_mode="base64")
 
 
-class Answer:
-    """What a tool returned, where it is no plain data: stored as it is shown to the model."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def storable(codec: Codec, value: Any) -> Any:
-    """Return a tool's result as one that can always be stored."""
-    if type(value) in {str, int, float, bool, type(None)}:
-        return value
-    try:
-        codec.dumps(value)
-    except NotStorable:
-        return Answer(value)
-    return value
+class Shown(Answer):
+    """What a tool returned, stored as it is shown to the model."""
 
 
 def register(codec: Codec) -> None:
     """Teach the codec what tools of this framework return."""
-    codec.register("pydantic_ai.shown", Answer, lambda answer: data(answer.value), Answer)
+    codec.register("pydantic_ai.shown", Shown, lambda answer: data(answer.value), Shown)
     codec.register("pydantic_ai.ToolReturn", ToolReturn, lambda value: _returned().dump_python(value, mode="json"), _load_return)
 
 
@@ -114,19 +96,6 @@ def newest(messages: Sequence[ModelMessage]) -> int:
 # --- questions and replies
 
 
-class Said:
-    """What was said so far, as text: a conversation is asked about at every turn, and only its end is new."""
-
-    def __init__(self) -> None:
-        self._known: list[tuple[ModelMessage, str]] = []
-
-    def texts(self, messages: Sequence[ModelMessage]) -> list[str]:
-        """Return a text for each message, equal for equal ones."""
-        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] is pair[1], zip(self._known, messages, strict=False)))
-        self._known[same:] = [(message, _TEXT(_shown(message))) for message in messages[same:]]
-        return [text for _, text in self._known]
-
-
 def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: Any, so_far: Said) -> Question:
     """Return what a model is asked; ``asked`` are the framework's ``ModelRequestParameters``."""
     index = newest(messages)
@@ -143,7 +112,8 @@ def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: An
     )
 
 
-def _shown(message: ModelMessage) -> list[Any]:
+def shown(message: ModelMessage) -> list[Any]:
+    """Return what is said in a message, without what is new each time."""
     parts = [
         [part.part_kind, getattr(part, "tool_name", None), getattr(part, "args", None), getattr(part, "content", None)]
         for part in message.parts

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ModelResponse
 
 from surefoot import Guard
-from surefoot_adapters import Frame, Position, here, innermost
+from surefoot_adapters import Frame, Position, Requests, Said, here, innermost
 from surefoot_journal import Recording
 from surefoot_pydantic_ai import _convert
 
@@ -38,7 +37,7 @@ class Invocation:
     """Replies since the user's newest words that the run is given."""
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Static defaults of each tool, by the name that the model calls it."""
-    said: _convert.Said = field(default_factory=_convert.Said)
+    said: Said = field(default_factory=lambda: Said(_convert.shown))
     known: dict[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
     """Tools that the guard knows, by toolset and name: the qualified name, and the framework's ``Tool`` where there is one."""
     place: Any = field(default_factory=here)
@@ -53,9 +52,9 @@ class Invocation:
         self.frame = frame
         self.recording = Recording(self.guard, frame, behind=len(self.behind))
         self.taken = False
-        self._replies = list(self.behind)
-        self._positions: dict[str, Position] = {}
-        self._ranks: Counter[tuple[str, str]] = Counter()
+        self._requests = Requests(self.guard)
+        for response in self.behind:
+            self.replied(response)
 
     def paused(self, *, now: bool) -> None:
         """Note whether it waits for its caller."""
@@ -69,24 +68,15 @@ class Invocation:
 
     def replied(self, response: ModelResponse) -> None:
         """Note a reply of the model; its requests come in this order."""
-        self._replies.append(response)
+        self._requests.replied(lambda: self._asked(response))
 
     def position(self, call_id: str | None) -> Position | None:
-        """Return where a request stands among those of this attempt: replies in order, requests in order."""
-        while self._replies:
-            self._number(self._replies.pop(0))
-        return self._positions.get(call_id or "")
+        """Return where a request stands among those of this attempt."""
+        return self._requests.position(call_id)
 
-    def _number(self, response: ModelResponse) -> None:
-        digest = self.guard.codec.digest
-        asked = [
-            (call_id, tool, digest({**self.defaults.get(tool, {}), **arguments}))
-            for call_id, tool, arguments in _convert.requests(response)
-        ]
-        for call_id, tool, known in asked:
-            siblings = [other for same_id, same, other in asked if same == tool and same_id != call_id]
-            self._positions[call_id] = Position(known, self._ranks[tool, known], siblings)
-            self._ranks[tool, known] += 1
+    def _asked(self, response: ModelResponse) -> Iterator[tuple[str, str, Any]]:
+        for call_id, tool, arguments in _convert.requests(response):
+            yield call_id, tool, {**self.defaults.get(tool, {}), **arguments}
 
 
 attempted: ContextVar[Invocation | None] = ContextVar("surefoot_pydantic_ai_attempted", default=None)

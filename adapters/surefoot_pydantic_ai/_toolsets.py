@@ -18,7 +18,7 @@ from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool, 
 from pydantic_ai.toolsets.function import FunctionToolsetTool
 
 from surefoot import AdapterUnavailable, Guard, UsageError
-from surefoot_adapters import Do, Frame, Program, Request, call, declared_rule
+from surefoot_adapters import Do, Frame, Program, Request, call, declared_rule, returned, storable
 from surefoot_pydantic_ai import _convert
 from surefoot_pydantic_ai._invocation import Invocation
 
@@ -160,11 +160,10 @@ class _Asked:
         return await self.guard.adrive(self._program(Do(lambda: None, kept)))
 
     def _program(self, body: Do) -> Program[Any]:
-        value = yield from call(self.guard, self.frame, self.request, body)
-        return value.value if isinstance(value, _convert.Answer) else value
+        return returned((yield from call(self.guard, self.frame, self.request, body)))
 
     def _kept(self, value: Any) -> Any:
-        return _convert.storable(self.guard.codec, value)
+        return storable(self.guard.codec, value, _convert.Shown)
 
 
 def _awaited(value: Any, loop: asyncio.AbstractEventLoop, thread: int) -> Any:

@@ -69,6 +69,10 @@ class Step:
     verifier: Any = None
     """As in ``StepRule``; default: the pipeline's."""
     retry: Retry | None = None
+    timeout: float | None = None
+    """Seconds that an attempt may take."""
+    fallback: Sequence[Body] = ()
+    """What is run instead where the step cannot, the best first; as in ``StepRule``."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work with a :class:`~surefoot.UsageError`."""
@@ -191,7 +195,7 @@ class Pipeline:
         if theirs.verifier is not None:
             return theirs
         verifier = self.verifier if one.verifier is None else one.verifier
-        return StepRule(one.goal, verifier, one.retry or theirs.retry, one.criticality.value)
+        return StepRule(one.goal, verifier, one.retry or theirs.retry, one.criticality.value, one.timeout, one.fallback)
 
     def _asked(self, task: Task | str) -> tuple[Guard, Any]:
         """Return the guard and its program for a task."""

@@ -47,7 +47,8 @@ def _in_a_row(pipeline: Pipeline, guard: Guard, task: Task, digest: str, opened:
         hints: list[str] = []
         spec = StepSpec(opened.run, None, element(one.name, 1), one.name, given, fits)
         try:
-            output = yield from step(guard, spec, partial(_body, one, task, outputs, hints))
+            body, instead = partial(_body, one, task, outputs, hints), partial(_instead, one, task, outputs, hints)
+            output = yield from step(guard, spec, body, instead=instead)
         except VerificationFailed as exc:
             error = exc
         else:
@@ -80,6 +81,11 @@ def _body(one: Step, task: Task, outputs: _Outputs, hints: list[str], frame: Fra
         return await value if inspect.isawaitable(value) else value
 
     return Do(plain, coro)
+
+
+def _instead(one: Step, task: Task, outputs: _Outputs, hints: list[str], function: Callable[..., Any], frame: Frame) -> Do:
+    """Return an attempt of what a step falls back to."""
+    return _body(replace(one, run=function), task, outputs, hints, frame)
 
 
 class _Outputs:

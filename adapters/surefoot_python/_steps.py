@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import uuid
 from collections.abc import Mapping
@@ -9,7 +10,22 @@ from types import FunctionType
 from typing import Any
 
 from surefoot import Guard, UsageError
-from surefoot_adapters import Do, Opened, Program, RunSpec, StepSpec, element, here, in_run, named_run, nested_step, step, thread_of
+from surefoot_adapters import (
+    Do,
+    Instead,
+    Opened,
+    Program,
+    RunSpec,
+    StepSpec,
+    done,
+    element,
+    here,
+    in_run,
+    named_run,
+    nested_step,
+    step,
+    thread_of,
+)
 from surefoot_python import _convert, _intercept
 
 __all__ = ["guarded"]
@@ -42,12 +58,21 @@ class _Step(_intercept.Subject):
         self.meet(self.guard)
         place = here()
         if place is None:
-            return self.guard, self._run(given, body)
-        return self.guard, nested_step(self.guard, place, self.name, given, self._digest(given, must=False), lambda _frame: body)
+            return self.guard, self._run(given, body, self._instead(args, kwargs))
+        digest = self._digest(given, must=False)
+        return self.guard, nested_step(
+            self.guard, place, self.name, given, digest, lambda _frame: body, instead=self._instead(args, kwargs)
+        )
 
     # --- a run
 
-    def _run(self, given: dict[str, Any], body: Do) -> Program[Any]:
+    def _instead(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Instead | None:
+        """Return what calls a fallback with what the function was called with; nothing takes the place of a stream."""
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            return None
+        return lambda function, _frame: done(function, *args, **kwargs)
+
+    def _run(self, given: dict[str, Any], body: Do, instead: Instead | None) -> Program[Any]:
         """Open the run that this call belongs to, be its outermost step, and close it."""
         named = named_run()
         thread = thread_of(named)
@@ -58,7 +83,8 @@ class _Step(_intercept.Subject):
         spec = RunSpec("python", named.tenant, thread, "input", given, known, joins=named.thread is None)
 
         def outermost(opened: Opened) -> Program[Any]:
-            return step(self.guard, StepSpec(opened.run, None, element(self.name, 1), self.name, given, digest), lambda _frame: body)
+            spec = StepSpec(opened.run, None, element(self.name, 1), self.name, given, digest)
+            return step(self.guard, spec, lambda _frame: body, instead=instead)
 
         return in_run(self.guard, spec, outermost)
 

@@ -36,10 +36,18 @@ def adapters(plan: Plan) -> Iterator[Result]:
 
     Raises :class:`Skip` where none of the frameworks is installed.
     """
-    known = {"agents": _openai_agents, "crewai": _crewai, "workflows": _llama_index}
+    known = {
+        "agents": _openai_agents,
+        "autogen_agentchat": _autogen,
+        "crewai": _crewai,
+        "semantic_kernel": _semantic_kernel,
+        "workflows": _llama_index,
+        "pydantic_ai": _pydantic_ai,
+        "langchain": _langchain,
+    }
     found = [make for name, make in known.items() if importlib.util.find_spec(name) is not None]
     if not found:
-        raise Skip("no framework is installed; pip install 'surefoot[openai-agents]', 'surefoot[crewai]' or 'surefoot[llama-index-core]'")
+        raise Skip("no framework is installed; install one of surefoot's extras, like 'surefoot[openai-agents]'")
     for make in found:
         with _quiet(), surefoot.Guard("memory://") as guard, asyncio.Runner() as runner:
             name, sides = make(guard, runner)
@@ -117,6 +125,35 @@ async def _done(result: Any) -> None:
     await result
 
 
+def _autogen(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from autogen_agentchat.agents import AssistantAgent
+    from autogen_core import CancellationToken, FunctionCall
+    from autogen_core.models import FunctionExecutionResultMessage
+
+    from surefoot_autogen.scripted import Scripted
+
+    def reply(messages: Any) -> Any:
+        given = sum(isinstance(message, FunctionExecutionResultMessage) for message in messages)
+        asked = json.dumps({"order": f"order-{given:04}", "cents": 1999})
+        return "done" if given == _TURNS else [FunctionCall(id=f"call_{given}", name="charge", arguments=asked)]
+
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    def side(*, wrapped: bool) -> Side:
+        agent = AssistantAgent("cashier", Scripted(reply), tools=[charge], max_tool_iterations=_TURNS + 2)
+        made = surefoot.wrap(agent, guard=guard) if wrapped else agent
+
+        async def run(words: str) -> None:
+            await made.run(task=words)
+            await made.on_reset(CancellationToken())  # else it is one conversation
+
+        return _side(lambda words: runner.run(run(words)))
+
+    return "autogen-agentchat", {"bare": side(wrapped=False), "wrapped": side(wrapped=True)}
+
+
 def _crewai(guard: surefoot.Guard, _runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
     os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
     os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="surefoot-bench-")
@@ -183,3 +220,104 @@ def _llama_index(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, di
         return _side(lambda words: runner.run(run(words)))
 
     return "llama-index-core", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}
+
+
+def _pydantic_ai(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from pydantic_ai import Agent, UsageLimits
+    from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+    from pydantic_ai.models.function import FunctionModel
+
+    def script(messages: Any, _info: object) -> ModelResponse:
+        given = sum(isinstance(part, ToolReturnPart) for message in messages for part in message.parts)
+        if given == _TURNS:
+            return ModelResponse([TextPart("done")])
+        return ModelResponse([ToolCallPart("charge", {"order": f"order-{given:04}", "cents": 1999}, tool_call_id=f"call_{given}")])
+
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    bare = Agent(FunctionModel(script), name="cashier", instructions="Charge what is asked for.", tools=[charge])
+
+    def side(agent: Any) -> Side:
+        return _side(lambda words: runner.run(_done(agent.run(words, usage_limits=UsageLimits(request_limit=_TURNS + 2)))))
+
+    return "pydantic-ai-slim", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}
+
+
+def _langchain(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from langchain.agents import create_agent
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, ToolMessage
+    from langchain_core.outputs import ChatGeneration, ChatResult
+    from langchain_core.tools import tool
+
+    class Scripted(BaseChatModel):
+        """Asks for one call a turn, then is done."""
+
+        @property
+        def _llm_type(self) -> str:
+            return "scripted"
+
+        def bind_tools(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Return itself: the script knows its tool."""
+            return self
+
+        def _generate(self, messages: Any, *_args: Any, **_kwargs: Any) -> ChatResult:
+            given = sum(isinstance(message, ToolMessage) for message in messages)
+            asked = {"name": "charge", "args": {"order": f"order-{given:04}", "cents": 1999}, "id": f"call_{given}", "type": "tool_call"}
+            done = AIMessage("done") if given == _TURNS else AIMessage("", tool_calls=[asked])
+            return ChatResult(generations=[ChatGeneration(message=done)])
+
+    @tool
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    bare: Any = create_agent(Scripted(), [charge], system_prompt="Charge what is asked for.")
+
+    def side(agent: Any) -> Side:
+        def run(words: str) -> None:
+            runner.run(_done(agent.ainvoke({"messages": [("user", words)]}, {"recursion_limit": 3 * _TURNS})))
+
+        return _side(run)
+
+    return "langchain", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}
+
+
+def _semantic_kernel(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from semantic_kernel import Kernel
+    from semantic_kernel.agents import ChatCompletionAgent
+    from semantic_kernel.connectors.ai.chat_completion_client_base import ChatCompletionClientBase
+    from semantic_kernel.connectors.ai.function_choice_behavior import FunctionChoiceBehavior
+    from semantic_kernel.contents import ChatMessageContent, FunctionCallContent
+    from semantic_kernel.functions import kernel_function
+
+    class Scripted(ChatCompletionClientBase):  # type: ignore[misc] # Semantic Kernel is not there for the type checker
+        """Asks for one call a turn, then is done."""
+
+        SUPPORTS_FUNCTION_CALLING = True
+
+        async def _inner_get_chat_message_contents(self, chat_history: Any, settings: Any) -> list[Any]:  # noqa: ARG002 - their names
+            given = sum(message.role == "tool" for message in chat_history.messages)
+            if given == _TURNS:
+                return [ChatMessageContent(role="assistant", content="done")]
+            asked = json.dumps({"order": f"order-{given:04}", "cents": 1999})
+            return [
+                ChatMessageContent(role="assistant", items=[FunctionCallContent(id=f"call_{given}", name="bank-charge", arguments=asked)])
+            ]
+
+    @kernel_function  # type: ignore[untyped-decorator] # as above
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    kernel = Kernel(services=Scripted(ai_model_id="script"))
+    kernel.add_function("bank", charge)
+    calls = FunctionChoiceBehavior.Auto(maximum_auto_invoke_attempts=_TURNS + 2)
+    bare = ChatCompletionAgent(kernel=kernel, name="cashier", instructions="Charge what is asked for.", function_choice_behavior=calls)
+
+    def side(agent: Any) -> Side:
+        return _side(lambda words: runner.run(_done(agent.get_response(words))))
+
+    return "semantic-kernel", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}

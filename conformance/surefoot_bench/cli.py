@@ -19,6 +19,7 @@ from surefoot_bench.calls import call, concurrent
 from surefoot_bench.decisions import policy
 from surefoot_bench.graph import langgraph
 from surefoot_bench.growth import growth, memory
+from surefoot_bench.mcp import mcp
 from surefoot_bench.peer import REQUIREMENT, installed, peer
 from surefoot_bench.plan import Plan
 from surefoot_bench.processes import import_, rss
@@ -50,6 +51,7 @@ BENCHMARKS: Final = {
     "policy": Benchmark(policy),
     "langgraph": Benchmark(langgraph),
     "adapters": Benchmark(adapters, series=2),
+    "mcp": Benchmark(mcp, series=6),
     "import": Benchmark(import_),
     "rss": Benchmark(rss),
     "peer": Benchmark(peer),

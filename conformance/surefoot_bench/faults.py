@@ -39,6 +39,8 @@ class Cell:
     """Probability that the judge, who missed a fault of a class in a step, misses it there every time (correlated misses)."""
     breaks: float = 0.0
     """Probability that an attempt raises after its effect, so that the run has to be resumed."""
+    late: float = 0.0
+    """Probability that the answer to an effect does not come in time: it happened, and its caller gets a timeout."""
     away: float = 0.0
     """Probability that the judge cannot be reached when he is asked."""
 
@@ -80,6 +82,10 @@ class Faults:
     def breaks(self, step: int, attempt: int, entry: int) -> bool:
         """Return whether this entry of an attempt raises after its effect."""
         return self._cell.breaks > 0 and self._stream("breaks", step, attempt, entry).random() < self._cell.breaks
+
+    def late(self, step: int) -> bool:
+        """Return whether the answer to the effect of a step comes too late."""
+        return self._cell.late > 0 and self._stream("late", step).random() < self._cell.late
 
     def away(self) -> bool:
         """Return whether the judge cannot be reached this time."""

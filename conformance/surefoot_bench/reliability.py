@@ -93,11 +93,17 @@ class _Trials:
         self._happened: set[tuple[int, int]] = set()
         self._entries: Counter[tuple[int, int]] = Counter()
         self._trial = 0
-        acts = cell.breaks > 0
+        acts = cell.breaks > 0 or cell.late > 0
 
-        @surefoot.tool(effect="unsafe")
+        def look(call: surefoot.Call) -> Any:
+            place = (call.arguments["trial"], call.arguments["step"])
+            return surefoot.happened("acted") if place in self._happened else surefoot.will_not_happen()
+
+        @surefoot.tool(effect="unsafe", probe=look)
         def act(trial: int, step: int) -> str:
             self._effect(trial, step)
+            if self._faults.late(step):
+                raise TimeoutError("no answer in time")
             return "acted"
 
         def body(number: int) -> Callable[[Context], Any]:
@@ -114,7 +120,7 @@ class _Trials:
         for _ in range(_MOST_RESUMES):
             try:
                 result = self._pipeline.run(Task("the work", {"trial": seed}, id=f"trial-{seed}"))
-            except ConnectionError:
+            except (ConnectionError, TimeoutError):
                 self.tally.resumes += 1
                 continue
             bad = any(output is not None for output in result.outputs.values())

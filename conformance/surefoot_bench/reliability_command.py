@@ -11,6 +11,8 @@ from typing import Any, Final
 import click
 
 from surefoot_bench.faults import Cell
+from surefoot_bench.killed import killings
+from surefoot_bench.live import confusion
 from surefoot_bench.reliability import PARITY, Tally, baseline, guarded, parity
 from surefoot_cli.context import as_json, print_json, table
 
@@ -24,6 +26,7 @@ _VARIATIONS: Final[Mapping[str, Cell]] = {
     "the judge misses the same fault again": replace(_HERE, repeats=1.0, improvement=1.0),
     "a fault in every other attempt": replace(_HERE, p_fail=0.5, improvement=1.0),
     "one attempt in ten raises after its effect": replace(_HERE, breaks=0.1),
+    "one answer in ten to an effect comes too late": replace(_HERE, late=0.1),
     "the judge is away one time in ten": replace(_HERE, away=0.1),
     "one attempt only": replace(_HERE, max_attempts=1),
 }
@@ -35,26 +38,33 @@ _COLOURS: Final = ("#1a7f37", "#0969da", "#9a6700", "#cf222e")
 @click.option("--trials", default=1000, type=click.IntRange(1), show_default=True, help="Paired trials of every line.")
 @click.option("--seed", default=1234, show_default=True, help="Seed of the first trial; the others follow it.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Write success against length as SVG.")
+@click.option("--kills", default=10, type=click.IntRange(0), show_default=True, help="Real processes to kill between effect and record.")
+@click.option("--live", metavar="PROVIDER/MODEL", help="Ask a real model about labelled outputs instead, and print its confusion table.")
 @as_json
-def reliability(trials: int, seed: int, picture: Path | None, as_json: bool) -> None:
+def reliability(trials: int, seed: int, picture: Path | None, kills: int, live: str | None, as_json: bool) -> None:
     """Put faults into pipelines and count what is committed; through the real guard, and without.
 
     ``parity`` is AgentRaft's published method, whose figures any correct verify-then-commit engine gives. The rest has a stream for
     each seed, step and attempt, 95 % intervals (Wilson), and what that method leaves out.
     """
-    lines = 2 * len(PARITY) + len(_VARIATIONS) + len(_LENGTHS) * len(_SIDES)
+    if live is not None:
+        found = confusion(live)
+        print_json(live=found) if as_json else _tell_live(found)
+        return
+    lines = 2 * len(PARITY) + len(_VARIATIONS) + len(_LENGTHS) * len(_SIDES) + 2 * kills
     with click.progressbar(length=lines, file=sys.stderr, label="reliability") as bar:
         rows = [_ticked(parity(cell, trials, seed), bar, 2) for cell in PARITY]
         varied = [
             {"variation": name, **_ticked(guarded(cell, trials, seed, "independent"), bar).as_json()} for name, cell in _VARIATIONS.items()
         ]
+        killed = killings(kills, seed, lambda: bar.update(1)) if kills else []
         lengths = [{**place, **_ticked(run(), bar).as_json()} for place, run in _by_length(trials, seed)]
     if picture is not None:
         picture.write_text(plot(lengths), encoding="utf-8")
     if as_json:
-        print_json(trials=trials, seed=seed, parity=rows, variations=varied, lengths=lengths)
+        print_json(trials=trials, seed=seed, parity=rows, variations=varied, killed=killed, lengths=lengths)
     else:
-        _tell(rows, varied, lengths)
+        _tell(rows, varied, killed, lengths)
 
 
 def _ticked(found: Any, bar: Any, steps: int = 1) -> Any:
@@ -74,12 +84,33 @@ def _by_length(trials: int, seed: int) -> Iterator[tuple[dict[str, Any], Callabl
             )
 
 
-def _tell(rows: Sequence[Mapping[str, Any]], varied: Sequence[Mapping[str, Any]], lengths: Sequence[Mapping[str, Any]]) -> None:
+def _tell_live(found: Mapping[str, Any]) -> None:
+    click.echo(f"{found['model']} about {found['outputs']} labelled outputs:\n")
+    table(("output", "PASS", "FAIL", "UNVERIFIED"), [{"output": truth, **row} for truth, row in found["table"].items()])
+    click.echo(f"\nrecall {_rate(found['recall'])}  false alarms {_rate(found['false_alarms'])}  right class {_rate(found['right_class'])}")
+
+
+def _rate(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    low, high = found["interval"]
+    return f"{found['rate']:.3f} ({low:.3f}-{high:.3f})"
+
+
+def _tell(
+    rows: Sequence[Mapping[str, Any]],
+    varied: Sequence[Mapping[str, Any]],
+    killed: Sequence[Mapping[str, Any]],
+    lengths: Sequence[Mapping[str, Any]],
+) -> None:
     click.echo("AgentRaft's method, through the real guard:\n")
     table([*rows[0]], [{name: _figure(value) for name, value in row.items()} for row in rows])
     click.echo("\n10 steps, a fault in one of ten, and what that method leaves out:\n")
     columns = ("success", "silent_corruption", "caught_failure", "generations", "cost", "cost_per_success", "duplicate_effects", "resumes")
     table(("variation", *columns), [_line(row, "variation", *columns) for row in varied])
+    if killed:
+        click.echo("\nProcesses killed (SIGKILL) between an effect and its record, and run again until they end:\n")
+        table([*killed[0]], killed)
     click.echo("\nSuccess against length:\n")
     table(("n_steps", "side", *columns[:6]), [_line(row, "n_steps", "side", *columns[:6]) for row in lengths])
 

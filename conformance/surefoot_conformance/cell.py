@@ -67,7 +67,11 @@ def main(name: str, only: Sequence[str], *, jobs: int, seed: int) -> None:
     kind = kind_of(harness)
     if threading.active_count() != 1:
         raise Fault("importing the harness started a thread: a forked child would be a broken one")
-    wanted = [cell for cell in cells(kind, harness) if not only or any(_matches(cell, pattern) for pattern in only)]
+    known = list(cells(kind, harness))
+    for pattern in only:
+        if not any(_matches(cell, pattern) for cell in known):
+            raise Fault(f"no check or cell of a {kind} is called {pattern!r}; a certificate's JSON lists them all")
+    wanted = [cell for cell in known if not only or any(_matches(cell, pattern) for pattern in only)]
     told = {"harness": harness.name, "kind": kind, "cells": [_known(cell) for cell in wanted], "standard": standard(kind)}
     told["place"] = str(Path(__file__).parent.parent)
     told["problems"] = [*_changed(sealed), *nameless(harness.packages)]

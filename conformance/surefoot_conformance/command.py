@@ -90,7 +90,7 @@ def _run_in(
 ) -> Report:
     if end is None:
         return run(name, watch=watch, **options)
-    with environment(name, end) as python:
+    with environment(name, end, "postgres") as python:
         return run(name, watch=watch, python=python, **options)
 
 

@@ -86,7 +86,7 @@ class StoreHarness(ABC):
     has_migrations: bool = capability("the storage has a format with a version", implements="age")
     has_statements: bool = capability("the statements sent to the storage can be watched one by one", implements="migrate")
     has_sync: bool = capability("it can be told whether a commit is on the disk; without, a power cut is not tested", implements="synced")
-    has_hosts: bool = capability("several hosts share it", default=False)
+    has_hosts: bool = capability("several hosts share it, which it tells apart by their temporary files", default=False)
 
 
 class MemoryHarness(StoreHarness):

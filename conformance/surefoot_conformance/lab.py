@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from surefoot_conformance import hosts
 from surefoot_conformance.effects import Effects
 from surefoot_conformance.forks import PATIENCE, Child, Ended, die, fork
 from surefoot_conformance.harness import Agent, Ask, Harness, Reply, Site, Tool, Turn, renamed
@@ -244,6 +245,18 @@ class Lab:
 
         def work() -> Any:
             return self.turn(Stage(self, play, kill=kill, nth=nth, bare=bare), turn)
+
+        return fork(work, self.folder / "log")
+
+    def start_on(self, host: str, play: Play, turn: Turn, *, clock: float) -> Child:
+        """Begin one turn of a play on a host of that name, whose clock is so many seconds off."""
+
+        def work() -> Any:
+            hosts.play(self.folder / host)
+            stage = Stage(self, play, kill=None, nth=1, bare=False)
+            assert stage.guard is not None  # noqa: S101 - it is not bare
+            stage.guard.clock = lambda: time.time() + clock
+            return self.turn(stage, turn)
 
         return fork(work, self.folder / "log")
 

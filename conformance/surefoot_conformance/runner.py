@@ -60,7 +60,7 @@ def run(
         trouble = errors.read()
     if not head:
         last = trouble.strip().splitlines()[-1:] or ["it printed nothing"]
-        raise UsageError(f"{name} cannot be certified: its harness does not load ({last[0]})")
+        raise UsageError(f"{name} cannot be certified ({last[0]})")
     cells = [_expected(seen.get(cell["cell"]) or _missing(cell), expected or {}) for cell in head["cells"]]
     problems = [] if only else [*head["problems"], *_altered(head)]
     unknown = set() if only else set(expected or {}) - set(seen)

@@ -96,7 +96,7 @@ ADAPTER: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "a gate that hangs is waited for": (
         "a_broken_gate_denies[sync, hangs]",
-        (_CALL, "claim.call(record)), gate.timeout)", "claim.call(record)), None)"),
+        (_CALL, "claim.shown(record)), gate.timeout)", "claim.shown(record)), None)"),
     ),
     "a gate that hangs stops the loop": (
         "a_broken_gate_denies[async, hangs]",
@@ -125,9 +125,10 @@ ADAPTER: Final[dict[str, tuple[Any, ...]]] = {
         "a_gate_is_asked_once_and_what_it_was_shown_is_what_runs[sync]",
         (
             _TOOLS,
-            "binding.guard.call(frame, request, lambda: plain(_at_body(entered, self), *args, **kwargs))",
-            "binding.guard.call(frame, request, lambda: plain(_at_body(entered, self), *args, **{**kwargs, **request.arguments}))",
+            "Do(lambda: plain(_at_body(entered, self), *args, **kwargs))",
+            "Do(lambda: plain(_at_body(entered, self), *args, **{**kwargs, **request.arguments}))",
         ),
+        (_CLAIMS, "as_call(record, copy.deepcopy(dict(self.request.arguments)))", "as_call(record, self.request.arguments)"),
     ),
     "replay of the wrong type": (
         "an_unclassified_call_happens_at_most_once[async, after outcome stored, continue]",
@@ -310,7 +311,7 @@ ADAPTER: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "another key for every try": (
         "the_tool_is_given_one_key_for_one_call[sync]",
-        (_CLAIMS, 'f"surefoot-{record.key[:40]}", record.entry)', 'f"surefoot-{record.entry}-{record.key[:40]}", record.entry)'),
+        (_CLAIMS, 'f"surefoot-{record.key[:40]}", record.entry, ', 'f"surefoot-{record.entry}-{record.key[:40]}", record.entry, '),
     ),
     "a hook point that moved is not noticed": (
         "a_moved_hook_point_is_noticed",
@@ -369,8 +370,8 @@ STORE: Final[dict[str, tuple[Any, ...]]] = {
         "a_newer_format_is_refused",
         (
             "surefoot_stores/migrations.py",
-            "        if found > len(MIGRATIONS):\n",
-            "        if found > len(MIGRATIONS):\n            return\n        if found < 0:\n",
+            "    if found > len(MIGRATIONS):\n",
+            "    if found > len(MIGRATIONS):\n        return\n    if found < 0:\n",
         ),
     ),
     "a migration is committed statement by statement": (

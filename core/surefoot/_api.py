@@ -14,7 +14,7 @@ from surefoot.contracts import Policy, Store
 from surefoot.engine.guard import Guard
 from surefoot.errors import UsageError
 from surefoot.plugins import Plugins
-from surefoot.types import Budget, Compensation, Effect, Event, Probe, Retry, StepRule, ToolRule
+from surefoot.types import Budget, Compensation, Effect, Event, Probe, Retry, StepRule, ToolRule, expect
 
 __all__ = ["RunName", "declared_rule", "named_run", "run", "tool", "wrap"]
 
@@ -32,6 +32,7 @@ def wrap(
     steps: Mapping[str, StepRule] | None = None,
     retry: Retry | None = None,
     budget: Budget | None = None,
+    breaker: Any = None,
     policy: str | os.PathLike[str] | Policy | None = None,
     on_event: Callable[[Event], None] | None = None,
     wait: float | None = None,
@@ -44,7 +45,9 @@ def wrap(
     :param tools: rules by tool name or pattern. :param reads: names and patterns of harmless tools, the short form.
         A name that no tool of ``target`` or of what is in it has is warned of; for a tool that comes later, write a pattern.
     :param steps: rules by step name or pattern. :param retry: for steps that a verifier rejects.
-    :param budget: limit on calls. :param policy: a policy, or what a policy plugin reads.
+    :param budget: limit on calls.
+    :param breaker: a ``surefoot_recovery.Breaker``, for each dependency that a tool names with ``depends_on=``.
+    :param policy: a policy, or what a policy plugin reads.
     :param on_event: sees every event after it is durable. :param wait: seconds to wait for a busy thread or call.
     :param strict: refuse the default store, unclassified tools, names that no tool has, and unnamed runs.
     :param guard: use this guard instead of making one from the other options.
@@ -53,7 +56,8 @@ def wrap(
     :class:`~surefoot.UsageError` for an option that cannot work.
     """
     options: dict[str, Any] = {"tools": tools, "reads": reads, "steps": steps, "retry": retry, "budget": budget, "wait": wait}
-    options |= {"policy": os.fspath(policy) if isinstance(policy, os.PathLike) else policy, "on_event": on_event, "strict": strict}
+    options |= {"on_event": on_event, "strict": strict, "breaker": breaker}
+    options["policy"] = os.fspath(policy) if isinstance(policy, os.PathLike) else policy
     if guard is None:
         guard = Guard(store, **options)
         guard.whole = True
@@ -73,6 +77,7 @@ def tool(
     timeout: float | None = None,
     redact: Sequence[str] = (),
     compensate: Compensation | None = None,
+    depends_on: str | Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Declare what a tool does; the keywords are those of :class:`~surefoot.ToolRule`.
 
@@ -80,7 +85,7 @@ def tool(
     """
     if bare:
         raise UsageError("write @surefoot.tool() with its parentheses; they are where effect=, key= and the others go")
-    rule = ToolRule(effect, key, scope, probe, not_committed, timeout, redact, compensate)
+    rule = ToolRule(effect, key, scope, probe, not_committed, timeout, redact, compensate, depends_on)
 
     def mark(target: T) -> T:
         object.__setattr__(target, _RULE, dataclasses.replace(rule))  # each tool has one of its own
@@ -110,6 +115,7 @@ _named: ContextVar[RunName] = ContextVar("surefoot_named", default=RunName())  #
 @contextmanager
 def run(name: str | None = None, *, tenant: str = "default", thread: str | None = None) -> Iterator[RunName]:
     """Name the run of the wrapped call in the block, so that it can be resumed under that name. It only names."""
+    expect("tenant", tenant, "the name of a tenant", lambda given: isinstance(given, str))
     named = RunName(name, thread, tenant)
     token = _named.set(named)
     try:

@@ -74,7 +74,7 @@ class Codec:
         return clean
 
     def _text(self, value: Any) -> str:
-        return _text_of(value if _is_plain(value) else _on_this_stack(self._encode, value, "$", _DEPTH))
+        return _text_of(value if _on_this_stack(_plain, value) else _on_this_stack(self._encode, value, "$", _DEPTH))
 
     def _redacted(self, value: Any, redact: Callable[[str], str]) -> Any:
         """Return a storable value without secrets; one whose written form has any is replaced as a whole."""
@@ -103,7 +103,7 @@ class Codec:
 
         Key order, ``1`` and ``1.0``, ``-0.0`` and ``0``, tuple and list do not matter; ``{1: …}`` and ``{"1": …}`` differ.
         """
-        if _is_plain(value):
+        if _on_this_stack(_plain, value):
             return _sorted_text_of(value).encode()
         return _on_this_stack(lambda: _rfc8785(self._canonical(value, "$", _DEPTH)))
 
@@ -116,7 +116,7 @@ class Codec:
 
     def identify(self, value: Any) -> tuple[str, str]:
         """Return :meth:`digest` and :meth:`dumps` of a value; where one text serves both, it is made once."""
-        if self._redactor() is None and _is_plain(value):
+        if self._redactor() is None and _on_this_stack(_plain, value):
             text = _sorted_text_of(value)
             return self._digest_of(text.encode()), text
         return self.digest(value), self.dumps(value)
@@ -227,20 +227,16 @@ def _number(value: float) -> Any:
     return value
 
 
-def _is_plain(value: Any) -> bool:
+def _plain(value: Any, depth: int = _DEPTH) -> bool:
     """Return whether the standard JSON encoder writes ``value`` exactly as RFC 8785 would, and reads it back as it was."""
-    return _on_this_stack(_plain, value, _DEPTH)
-
-
-def _plain(value: Any, depth: int) -> bool:
     kind = type(value)
     if kind is str:
-        return _text(value)
+        return value.isascii() or _text(value)
     if kind is dict:
         for key, item in value.items():
-            if not depth or type(key) is not str or not key.isascii() or key.startswith("$"):
+            if not depth or type(key) is not str or not key.isascii() or key[:1] == "$":
                 return False
-            if not (type(item) is str and item.isascii()) and not _plain(item, depth - 1):
+            if not (item is None or type(item) is bool or (type(item) is str and item.isascii()) or _plain(item, depth - 1)):
                 return False
         return True
     if kind is list:

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Final
 
 import pluggy
@@ -145,9 +146,9 @@ class Plugins:
         """Return what a plugin offers of a guard's store under a name. Raises :class:`~surefoot.UsageError` when no plugin does."""
         return _known(self._pm.hook.surefoot_view(name=name, guard=guard), "offers", name)
 
-    def event(self, event: Event, listener: Callable[[Event], None] | None = None) -> None:
-        """Show a stored event to every plugin and to ``listener``; one that raises is logged and changes nothing."""
-        for listens in [*self._listening, listener] if listener else self._listening:
+    def deliver(self, events: Sequence[Event], listener: Callable[[Event], None] | None = None) -> None:
+        """Show stored events to every plugin and to ``listener``; one that raises is logged and changes nothing."""
+        for event, listens in product(events, [*self._listening, listener] if listener else self._listening):
             try:
                 listens(event)
             except Exception:  # noqa: BLE001 - who listens never stops a run

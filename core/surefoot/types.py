@@ -143,20 +143,23 @@ class ToolRule:
     compensate: Compensation | None = None
     """Undoes a committed call when its run is rolled back; sync or async. Gets the :class:`Call` and what it returned. Governed like a
     call itself, as the tool ``undo:<tool>``, and at most once unless ``@surefoot.tool(effect="idempotent")`` says otherwise (I19)."""
+    depends_on: str | Sequence[str] = ()
+    """What it needs outside (``"github"``): a breaker of each, and bulkheads of it, decide about its calls (AS-69)."""
 
     def __post_init__(self) -> None:
         """Normalise the spellings users type; refuse what cannot work with a :class:`~surefoot.UsageError`."""
-        key = (self.key,) if isinstance(self.key, str) else self.key
+        key, needs = ((given,) if isinstance(given, str) else given for given in (self.key, self.depends_on))
         expect("effect", self.effect, f"one of {', '.join(Effect)}", list(Effect).__contains__)
         expect("key", key, "a list of argument names", are_texts)
         expect("scope", self.scope, "'tenant' or 'run'", ["tenant", "run"].__contains__)
         expect("redact", self.redact, "a list of argument names", are_texts)
+        expect("depends_on", needs, "the name of a dependency, or a list of names", are_texts)
         for name, given, what in (("probe", self.probe, "a Call"), ("compensate", self.compensate, "a Call and its result")):
             expect(name, given, f"a function that takes {what}", lambda given: given is None or callable(given))
         expect("timeout", self.timeout, "a number of seconds, 0 or more", is_time)
         expect("not_committed", self.not_committed, "a tuple of exceptions", lambda given: isinstance(given, tuple))
-        object.__setattr__(self, "effect", Effect(self.effect))
-        object.__setattr__(self, "key", tuple(key))
+        for name, value in (("effect", Effect(self.effect)), ("key", tuple(key)), ("depends_on", tuple(needs))):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +195,16 @@ class StepRule:
     """Overrides the guard's retry for this step."""
     criticality: Literal["low", "medium", "high"] = "medium"
     """How bad an error in it would be; verifiers may look closer where it is high."""
+    timeout: float | None = None
+    """Seconds that an attempt may take. What is asked for in it has what is left of them, or its own ``timeout`` if that is less."""
+    fallback: Sequence[Callable[..., Any]] = ()
+    """What is done instead when the step cannot, the best first: each takes what the step takes and returns what it returns. Where
+    the last one cannot either, the run is held and a person may give the output."""
 
     def __post_init__(self) -> None:
-        """Refuse a retry or a criticality that is none with a :class:`~surefoot.UsageError`."""
+        """Refuse what cannot work with a :class:`~surefoot.UsageError`."""
+        expect("timeout", self.timeout, "a number of seconds, 0 or more", is_time)
+        expect("fallback", self.fallback, "a list of functions", lambda given: isinstance(given, Sequence) and all(map(callable, given)))
         expect("criticality", self.criticality, "'low', 'medium' or 'high'", ["low", "medium", "high"].__contains__)
         expect("retry", self.retry, "a Retry, like Retry(max_attempts=3)", lambda given: isinstance(given, Retry | None))
 
@@ -321,8 +331,8 @@ class Copied:
 
     def changed(self, **changes: Any) -> Self:
         """Return a copy with these fields changed."""
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__ | changes)
+        copy = object.__new__(self.__class__)
+        object.__setattr__(copy, "__dict__", self.__dict__ | changes)
         return copy
 
 
@@ -337,7 +347,7 @@ class CallRecord(Copied):
     conversation: str
     """The thread, or the run where there is no thread: the reach of a doubt."""
     run_id: str
-    """The run that requested it first."""
+    """The run that requested it; of a business key, the last one that entered its body."""
     scope: str
     """The slot space: the origin run of all branches."""
     path: str

@@ -17,49 +17,64 @@ from surefoot.engine.program import Do, Op, Pause, Program, Tx
 from surefoot.engine.run import Opened, RunSpec, load
 from surefoot.engine.step import StepSpec, rejected
 from surefoot.engine.unit import Unit
+from surefoot_adapters.answers import Answer, returned, storable
 from surefoot_adapters.asking import Asking, asking
+from surefoot_adapters.conversation import Requests, Said
 from surefoot_adapters.framework import CANARY, Framework
 from surefoot_adapters.kept import KEPT, kept_head, kept_run, passed_on
 from surefoot_adapters.layers import declared_rule, watched
+from surefoot_adapters.modes import Instead, done, step
+from surefoot_adapters.names import misnamed
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
+from surefoot_adapters.placing import Placed, Placing, call, placed
 from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of
-from surefoot_adapters.views import Kinds, view
-from surefoot_journal.governed import call, close_run, step
+from surefoot_adapters.threads import in_thread
+from surefoot_adapters.views import Kinds, become, view
+from surefoot_journal.governed import close_run
 
 __all__ = [
     "CANARY",
     "KEPT",
     "RERUNS",
     "ActiveCall",
+    "Answer",
     "Asking",
     "Codec",
     "Do",
     "Frame",
     "Framework",
+    "Instead",
     "Kinds",
     "LiveRun",
     "Op",
     "Opened",
     "Overdue",
     "Pause",
+    "Placed",
+    "Placing",
     "Position",
     "Program",
     "Request",
+    "Requests",
     "RunName",
     "RunSpec",
+    "Said",
     "StepSpec",
     "Tx",
     "Unit",
     "asking",
     "at",
+    "become",
     "call",
     "close_run",
     "composite",
     "declared_rule",
+    "done",
     "element",
     "frame_at",
     "here",
     "in_run",
+    "in_thread",
     "innermost",
     "inside",
     "is_guarded",
@@ -67,6 +82,7 @@ __all__ = [
     "kept_head",
     "kept_run",
     "load",
+    "misnamed",
     "named_run",
     "nested_step",
     "open_run",
@@ -74,9 +90,12 @@ __all__ = [
     "owned",
     "passed",
     "passed_on",
+    "placed",
     "quote",
     "rejected",
+    "returned",
     "step",
+    "storable",
     "thread_of",
     "top",
     "view",

@@ -14,7 +14,7 @@ from surefoot.engine.program import Do, Program, Tx
 from surefoot.engine.step import StepSpec
 from surefoot.engine.transitions import CallEvent
 from surefoot.engine.unit import Unit
-from surefoot_journal.governed import step
+from surefoot_adapters.modes import Instead, step
 
 __all__ = ["composite", "frame_at", "is_guarded", "nested_step", "warn"]
 
@@ -57,12 +57,21 @@ def _reclassified(unit: Unit, call_id: str) -> None:
 
 
 def nested_step(
-    guard: Guard, place: Frame | ActiveCall, name: str, given: Any, digest: str | None, body: Callable[[Frame], Do], *, memo: bool = True
+    guard: Guard,
+    place: Frame | ActiveCall,
+    name: str,
+    given: Any,
+    digest: str | None,
+    body: Callable[[Frame], Do],
+    *,
+    memo: bool = True,
+    instead: Instead | None = None,
 ) -> Program[Any]:
     """Be a step of the run around ``place``: the n-th of this name and input there, whatever order its siblings run in.
 
     :param digest: the digest of its input ``given``; ``None``: it cannot be told from another one.
     :param body: returns what to do in an attempt; the frame knows which attempt it is, and the hint of a verifier.
+    :param instead: makes an attempt of a fallback (see :func:`step`).
     :param memo: its committed output is given again where it is asked for again; without, its body runs and its calls are replayed.
     """
     yield from composite(place)
@@ -72,7 +81,7 @@ def nested_step(
     answered = False
     try:
         path = join(frame.path, element(name, rank + 1, known[:12]))
-        value = yield from step(guard, StepSpec(frame.run, frame, path, name, given, digest if memo else None), body)
+        value = yield from step(guard, StepSpec(frame.run, frame, path, name, given, digest if memo else None), body, instead=instead)
         answered = True
         return value
     finally:

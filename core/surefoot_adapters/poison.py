@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from surefoot.engine.unit import Unit
     from surefoot.types import Lease
 
-__all__ = ["BY", "CRASHES", "noted"]
+__all__ = ["BY", "CRASHES", "crashed", "limit", "noted"]
 
 BY: Final = "quarantine"
 """Who has stopped a run that is set aside."""
@@ -32,37 +32,46 @@ def noted(guard: Guard, spec: RunSpec) -> Program[None]:
 
     k is ``SUREFOOT_POISON_CRASHES``, by default 5; 0: never. Crashes count while the run commits no step in between.
     """
-    limit = _limit()
-    if spec.thread is None or not limit:
+    most = limit()
+    if spec.thread is None or not most:
         return
     name = owned(spec.tenant, spec.thread)
     lease = yield Tx(lambda unit: unit.leases.get(name), write=False)
     if lease is not None and lease.held and lease.owner != guard.store.owner() and not guard.store.alive(lease.owner):
-        yield Tx(partial(_count, lease=lease, limit=limit))
+        yield Tx(partial(_count, lease=lease, most=most))
 
 
-def _limit() -> int:
+def limit() -> int:
+    """Return how many crashes set something aside; 0: none do. Raises :class:`~surefoot.UsageError` for what is no number."""
     given = os.environ.get("SUREFOOT_POISON_CRASHES", str(_LIMIT))
     if not given.isdecimal():
         raise UsageError(f"SUREFOOT_POISON_CRASHES={given!r} is no number of crashes; 0 never sets a run aside")
     return int(given)
 
 
-def _count(unit: Unit, lease: Lease, limit: int) -> None:
+def _count(unit: Unit, lease: Lease, most: int) -> None:
     known, now = unit.records.get(THREADS, lease.name), unit.leases.get(lease.name)
     if known is None or now is None or now.epoch != lease.epoch:
         return
     run_id = known.value["run"]
-    record = unit.records.get(CRASHES, run_id)
-    epochs, before = record.value if record else ([], 0)
-    if lease.epoch in epochs:
-        return
     steps = len(unit.checkpoints.list(run_id, limit=sys.maxsize))
-    released = len(epochs) >= limit and unit.records.get(STOPS, f"run/{run_id}") is None
-    epochs = [*([] if steps > before or released else epochs), lease.epoch]
-    unit.records.put(CRASHES, run_id, [epochs, steps])
-    unit.emit(run_id, "run.crashed", times=len(epochs))
-    if len(epochs) >= limit:
-        reason = f"its process died {len(epochs)} times without a step committed in between"
+    crashed(unit, run_id, lease.epoch, most, "its process died {} times without a step committed in between", steps)
+
+
+def crashed(unit: Unit, run_id: str, mark: int | str, most: int, words: str, steps: int = 0) -> None:
+    """Count a crash, told from another one by its ``mark``; set what crashed aside the ``most``-th time.
+
+    ``words`` say why, with a place for the number. Crashes before the last of ``steps`` do not count.
+    """
+    record = unit.records.get(CRASHES, run_id)
+    marks, before = record.value if record else ([], 0)
+    if mark in marks:
+        return
+    released = len(marks) >= most and unit.records.get(STOPS, f"run/{run_id}") is None
+    marks = [*([] if steps > before or released else marks), mark]
+    unit.records.put(CRASHES, run_id, [marks, steps])
+    unit.emit(run_id, "run.crashed", times=len(marks))
+    if len(marks) >= most:
+        reason = words.format(len(marks))
         unit.records.put(STOPS, f"run/{run_id}", {"by": BY, "reason": reason, "at": unit.now})
         unit.emit(run_id, "run.quarantined", reason=reason)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
 
 from surefoot import Guard, ResultUnavailable
 from surefoot_adapters import ActiveCall, Codec, Do, Frame, Op, Program, at, here
 
-__all__ = ["Items", "Live", "asynchronous", "only", "register", "stream"]
+__all__ = ["Items", "Live", "Passing", "asynchronous", "only", "register", "seeing", "stream"]
 
 
 class Items(list[Any]):
@@ -56,10 +57,23 @@ class Live:
             self.items.append(item)
         return item
 
+    def outcome(self) -> Any:
+        """Return what it came to, once it has ended."""
+        return self.items
+
+    def left(self) -> bool:
+        """Note that its consumer stopped; return whether that is how it ended, as a tool's call may and a step may not."""
+        self.items.closed = isinstance(self.place, ActiveCall)
+        return self.items.closed
+
+    def pauses(self) -> bool:
+        """Return whether nothing of it goes on while its consumer has an item."""
+        return True
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Note that a run's own stream waits for its consumer: it gives way to a new invocation."""
-        run = self.place.run if isinstance(self.place, Frame) and self.place.parent is None else None
+        run = self.place.run if isinstance(self.place, Frame) and self.place.parent is None and self.pauses() else None
         if run is not None:
             run.paused = True
         try:
@@ -67,6 +81,31 @@ class Live:
         finally:
             if run is not None:
                 run.paused = False
+
+
+class Passing(Live):
+    """A generator whose items are its consumer's alone: what it came to is something else, which ``ended`` returns."""
+
+    def __init__(self, generator: Any, ended: Callable[[], Any], pauses: Callable[[], bool] = lambda: True) -> None:
+        super().__init__(generator)
+        self._ended = ended
+        self._pauses = pauses
+
+    def keep(self, item: Any) -> Any:
+        """Return the item."""
+        return item
+
+    def outcome(self) -> Any:
+        """Return what ``ended`` says."""
+        return self._ended()
+
+    def left(self) -> bool:
+        """Return that it did not end: what it would have come to is not known."""
+        return False
+
+    def pauses(self) -> bool:
+        """Return whether nothing of it goes on while its consumer has an item."""
+        return self._pauses()
 
 
 class _Flow:
@@ -91,9 +130,8 @@ class _Flow:
 
     def left(self, exc: GeneratorExit) -> None:
         """Note that the consumer stopped: that is how a tool's call ended; a step has not ended."""
-        if self.live is not None and isinstance(self.live.place, ActiveCall):
-            self.live.items.closed = True
-            self.answer = self.live.items
+        if self.live is not None and self.live.left():
+            self.answer = self.live.outcome()
         else:
             self.error = exc
 
@@ -121,7 +159,7 @@ def stream(guard: Guard, program: Program[Items]) -> Generator[Any, Any, Any]:
     return flow.recorded.returned
 
 
-def _passed(live: Live) -> Generator[Any, Any, Items]:
+def _passed(live: Live) -> Generator[Any, Any, Any]:
     """Yield the items of a body as they come; what the consumer sends or throws reaches it."""
     resume = partial(live.generator.send, None)
     while True:
@@ -130,7 +168,7 @@ def _passed(live: Live) -> Generator[Any, Any, Items]:
                 item = resume()
         except StopIteration as stop:
             live.items.returned = stop.value
-            return live.items
+            return live.outcome()
         try:
             with live.waiting():
                 sent = yield live.keep(item)
@@ -173,7 +211,7 @@ def asynchronous(  # noqa: C901 - the loop of `stream` and `_passed` in one
                             resume = partial(live.generator.athrow, exc)
                         else:
                             resume = partial(live.generator.asend, sent)
-                    flow.answer = live.items
+                    flow.answer = live.outcome()
             except GeneratorExit as exc:
                 flow.left(exc)
             except BaseException as exc:  # noqa: BLE001 - everything goes back into the program; cancellation too must reach it
@@ -183,6 +221,20 @@ def asynchronous(  # noqa: C901 - the loop of `stream` and `_passed` in one
                 yield item
 
     return generator
+
+
+async def seeing(variable: ContextVar[Any], value: Any, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, None]:
+    """Yield the items of a generator that sees ``value`` in a context variable, and its consumer does not."""
+    async with aclosing(generator):
+        while True:
+            token = variable.set(value)
+            try:
+                item = await anext(generator, _END)
+            finally:
+                variable.reset(token)
+            if item is _END:
+                return
+            yield item
 
 
 _END: Final = object()

@@ -1,4 +1,4 @@
-"""Views: an object of a subclass that shares the state of the object that it stands for."""
+"""Subclasses made on demand, for views that share the state of the object that they stand for, and for objects changed in place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from surefoot import AdapterUnavailable
 
-__all__ = ["Kinds", "view"]
+__all__ = ["Kinds", "become", "view"]
 
 T = TypeVar("T")
 _OF_MODELS: Final = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
@@ -27,7 +27,9 @@ class Kinds:
             return kind
         if kind not in self._made:
             looks = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-            body = {**looks, "__annotations__": {"surefoot_kinds": ClassVar[Any]}, "surefoot_kinds": self, **self._namespace(kind)}
+            own = {"surefoot_kinds": self, **self._namespace(kind)}
+            ours = {name: ClassVar[Any] for name in own if name.startswith("surefoot_")}  # else fields of a pydantic model
+            body = {**looks, "__annotations__": ours, **own}
             self._made[kind] = types.new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(body))
         return self._made[kind]
 
@@ -53,3 +55,18 @@ def view(target: T, kinds: Kinds) -> T:
         msg = f"{kind.__qualname__} keeps its state in slots and cannot be guarded; give it a __dict__"
         raise AdapterUnavailable(msg) from None
     return made
+
+
+def become(target: T, kinds: Kinds) -> T:
+    """Make ``target`` itself one of these, and return it: whoever has it has the guarded one.
+
+    Raises :class:`~surefoot.AdapterUnavailable` for an object whose class cannot be exchanged.
+    """
+    kind = type(target)
+    if not kinds.made(kind):
+        try:
+            object.__setattr__(target, "__class__", kinds.of(kind))
+        except TypeError:
+            msg = f"{kind.__qualname__} keeps its state in slots and cannot be guarded; give it a __dict__"
+            raise AdapterUnavailable(msg) from None
+    return target

@@ -60,10 +60,15 @@ def moment(seconds: float | None) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Print rows as aligned text."""
-    lines = [list(columns), *([str(row.get(column, "")) for column in columns] for row in rows)]
+    lines = [list(columns), *([_in_a_line(str(row.get(column, ""))) for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _in_a_line(text: str) -> str:
+    """Return a cell without what would move a terminal's cursor: a thread may have any name."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def load_object(spec: str) -> Any:

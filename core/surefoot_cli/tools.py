@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from surefoot import Guard, UsageError
+from surefoot_cli import lint as boundary
 from surefoot_cli.context import as_json, load_object, print_json
 
 __all__ = ["tools"]
@@ -40,6 +42,30 @@ def init(target: str, output: Path | None, as_json: bool) -> None:
         raise UsageError(f"{output} exists; give another --output, or move it away")
     output.write_text(text)
     click.echo(f"wrote {output}: {len(names)} tools to classify")
+
+
+@tools.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@as_json
+def lint(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Find effects in source that go round the guard: requests, processes, mails and writes that are in no tool's body.
+
+    A line that is meant as it is ends in '# surefoot: ignore - ' and the reason.
+    """
+    try:
+        files, found = boundary.lint(paths)
+    except (SyntaxError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{exc}; only Python can be looked at") from exc
+    if not files:
+        raise UsageError(f"there is no Python file in {', '.join(map(str, paths))}, so it would prove nothing")
+    if as_json:
+        print_json(files=files, findings=[asdict(finding) for finding in found])
+    else:
+        for finding in found:
+            click.echo(f"{finding.path}:{finding.line}: {finding.text}")
+        click.echo(f"{files} files, {len(found)} findings")
+    if found:
+        raise SystemExit(1)
 
 
 def _declarations(target: str, names: list[str]) -> str:

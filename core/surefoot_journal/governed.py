@@ -18,21 +18,34 @@ from surefoot.engine.run import Opened, RunSpec
 from surefoot.engine.step import StepSpec
 from surefoot_journal.replay import Replay, current_replay
 
-__all__ = ["call", "close_run", "open_run", "step"]
+__all__ = ["call", "close_run", "is_under_way", "open_run", "step"]
+
+_under_way: set[tuple[str, str]] = set()
+"""Stores and runs: what is open in this process."""
 
 
 def open_run(guard: Guard, spec: RunSpec) -> Program[Opened]:
     """Open the run of an invocation (see :func:`surefoot.engine.run.open_run`), or be the one that is replayed."""
     replay = current_replay()
     if replay is None:
-        return (yield from live_run.open_run(guard, spec))
+        opened = yield from live_run.open_run(guard, spec)
+        _under_way.add((guard.store.url, opened.run.record.run_id))
+        return opened
     return Opened(replay.live(guard, spec.stop), "given")
 
 
 def close_run(guard: Guard, run: LiveRun, status: RunStatus) -> Program[None]:
     """End an invocation (see :func:`surefoot.engine.run.close_run`); a replay has nothing to end."""
     if current_replay() is None:
-        yield from live_run.close_run(guard, run, status)
+        try:
+            yield from live_run.close_run(guard, run, status)
+        finally:
+            _under_way.discard((guard.store.url, run.record.run_id))
+
+
+def is_under_way(guard: Guard, run_id: str) -> bool:
+    """Return whether an invocation of a run is open in this process: where it has no name, no lease says so."""
+    return (guard.store.url, run_id) in _under_way
 
 
 def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]:

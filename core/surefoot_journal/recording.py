@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
-from surefoot import Guard, NotStorable
+from surefoot import Guard, NotStorable, UsageError, current_call
 from surefoot.engine.claims import fence
 from surefoot.engine.frames import Frame
 from surefoot.engine.program import Do, Program, Tx
@@ -20,6 +21,7 @@ from surefoot_journal.replay import Replay, current_replay
 __all__ = ["Form", "Kept", "Question", "Recording"]
 
 _NAMESPACE: Final = "journal"
+_COUNTED: Final = ("input_tokens", "output_tokens", "cost_usd")
 _Digests: TypeAlias = dict[str, Any]
 _DECIDES: Final = ("agent", "model", "tools", "said", "results")
 """What must agree for a recorded reply to be the answer, as :class:`Question` has it."""
@@ -68,6 +70,8 @@ class Recording:
         self._frame = frame
         self._ordinal = behind
         self._asked: tuple[Question | None, _Digests] = (None, {})
+        self._said: tuple[Any, str] = (None, "")
+        """The newest words of the user and their digest: they stay the same for many questions."""
         self._prefix = f"{frame.run.scope}/{frame.path}@{frame.attempt}."
 
     def reply(self, question: Question, ask: Do, form: Form) -> Program[Any]:
@@ -123,7 +127,9 @@ class Recording:
         except NotStorable as problem:
             text, usage = None, {**usage, "unrecorded": str(problem)}
         asked, digests = self._asked
-        yield Tx(partial(self._write, digests=digests if asked is question else self._digests(question), text=text, usage=usage))
+        call, digests = current_call(), digests if asked is question else self._digests(question)
+        told = {"model": question.model, "agent": question.agent, "tool": call.tool if call is not None else ""}
+        yield Tx(partial(self._write, digests=digests, text=text, usage=usage, told=told))
         self._ordinal += 1
 
     # --- in transactions
@@ -156,26 +162,43 @@ class Recording:
                 if record.key >= first:
                     unit.records.delete(_NAMESPACE, record.key)
 
-    def _write(self, unit: Unit, digests: _Digests, text: str | None, usage: Mapping[str, Any]) -> None:
+    def _write(self, unit: Unit, digests: _Digests, text: str | None, usage: Mapping[str, Any], told: Mapping[str, str]) -> None:
         fence(unit, self._frame)
         unit.records.put(_NAMESPACE, self._key(self._ordinal), {**digests, "reply": text, "usage": dict(usage)})
         self._emit(unit, "model.replied", **usage)
+        if (spend := _spending(self._guard)) is not None:
+            spend(unit, self._frame, **told, **{name: usage[name] for name in _COUNTED if name in usage})
 
     def _emit(self, unit: Unit, kind: str, **data: Any) -> None:
         unit.emit(self._frame.run.record.run_id, kind, step=self._frame.path, attempt=self._frame.attempt, ordinal=self._ordinal, **data)
 
     def _digests(self, question: Question) -> _Digests:
         digest = self._guard.codec.digest
+        if type(question.said) is not str or question.said != self._said[0]:
+            self._said = question.said, digest(_summary(question.said))
         return {
             "agent": question.agent,
             "model": question.model,
             "tools": sorted(question.tools),
-            "said": digest(_summary(question.said)),
+            "said": self._said[1],
             "results": digest(_summary(list(question.results))),
             "prompt": digest(_summary(question.prompt)),
         }
 
 
+def _spending(guard: Guard) -> Any:
+    """Return what counts the usage of models for a guard that limits anything, or ``None``."""
+    if not guard.admissions:
+        return None
+    if guard not in _spends:
+        try:
+            _spends[guard] = guard.plugins.view("spending", guard)
+        except UsageError:  # another policy than ours, that does not want to know
+            _spends[guard] = None
+    return _spends[guard]
+
+
+_spends: WeakKeyDictionary[Guard, Any] = WeakKeyDictionary()
 _text_of: Final = json.JSONEncoder(check_circular=False, default=repr).encode
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from surefoot import CallRecord, CallState, Checkpoint, Guard, RunRecord, RunStatus, SurefootError, UsageError
 from surefoot.engine.claims import Claim
 from surefoot.engine.frames import Frame, LiveRun
-from surefoot.engine.key import call_id, quote
+from surefoot.engine.key import below, call_id
 from surefoot_journal.recorded import Recorded, check_of
 
 __all__ = ["Replay", "ReplayDiffers", "Replays", "current_replay", "offline", "unrecorded"]
@@ -80,7 +80,7 @@ class Replay:
         if found is not None:
             self._asked.add(found.call_id)
             self.calls.append(claim.tool)
-            self._covered.append(f"{found.path}/{quote(found.tool)}({found.args_digest[:12]}.{found.occurrence})")
+            self._covered.append(below(found.path, found, found.occurrence))
         return found
 
     def beside(self, frame: Frame, tool: str) -> Sequence[CallRecord]:

@@ -26,25 +26,59 @@ if TYPE_CHECKING:
     from surefoot_policy.expressions import LANGUAGES, Expressions
     from surefoot_policy.grants import Grant
     from surefoot_policy.inbox import Approvals
+    from surefoot_policy.load import parse
+    from surefoot_policy.plans import DryRun, PlanMismatch
     from surefoot_policy.policy import FilePolicy
+    from surefoot_policy.redaction import register_secret
+    from surefoot_policy.sandboxes import EXECUTORS, Executor
     from surefoot_policy.stops import release, stop
     from surefoot_policy.usage import cost, record
 
-__all__ = ["LANGUAGES", "Approval", "Approvals", "Budgets", "Expressions", "FilePolicy", "Grant"]
-__all__ += ["cost", "decided_by", "on_behalf_of", "record", "release", "stop", "surefoot_cli", "surefoot_policy", "surefoot_view"]
+__all__ = [
+    "EXECUTORS",
+    "LANGUAGES",
+    "Approval",
+    "Approvals",
+    "Budgets",
+    "DryRun",
+    "Executor",
+    "Expressions",
+    "FilePolicy",
+    "Grant",
+    "PlanMismatch",
+]
+__all__ += [
+    "cost",
+    "decided_by",
+    "on_behalf_of",
+    "parse",
+    "record",
+    "register_secret",
+    "release",
+    "stop",
+    "surefoot_cli",
+    "surefoot_policy",
+    "surefoot_view",
+]
 
 _HOME: Final = {
+    "EXECUTORS": "sandboxes",
     "LANGUAGES": "expressions",
     "Approval": "approvals",
     "Approvals": "inbox",
     "Budgets": "budgets",
+    "DryRun": "plans",
+    "Executor": "sandboxes",
     "Expressions": "expressions",
     "FilePolicy": "policy",
     "Grant": "grants",
+    "PlanMismatch": "plans",
     "cost": "usage",
     "decided_by": "asking",
     "on_behalf_of": "approvals",
+    "parse": "load",
     "record": "usage",
+    "register_secret": "redaction",
     "release": "stops",
     "stop": "stops",
 }
@@ -78,11 +112,13 @@ def surefoot_cli(group: Any) -> None:
 
 @hookimpl
 def surefoot_view(name: str, guard: Guard) -> Any:
-    """Offer ``guard.approvals``, the admission that keeps ``budget=``, and what adapters tell the usage of models."""
+    """Offer ``guard.approvals``, the admission that keeps ``budget=``, and what the usage of models is told to."""
     if name == "approvals":
         return __getattr__("Approvals")(guard)
     if name == "budget" and guard.budget is not None:
         return __getattr__("Budgets").of(guard.budget)
     if name == "usage":
         return __getattr__("record")
+    if name == "spending":
+        return importlib.import_module("surefoot_policy.usage").spend
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,27 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from surefoot import ApprovalMismatch, ApprovalPending, Deny, NotFound
+from surefoot import ApprovalMismatch, ApprovalPending, CallState, Deny, NotFound
 
 if TYPE_CHECKING:
     from surefoot.engine.claims import Claim
     from surefoot.engine.unit import Unit
 
-__all__ = ["APPROVALS", "Approval", "State", "Terms", "ask", "current", "find", "on_behalf_of", "read", "use", "write"]
+__all__ = [
+    "APPROVALS",
+    "Approval",
+    "State",
+    "Terms",
+    "ask",
+    "current",
+    "find",
+    "may_decide",
+    "on_behalf_of",
+    "read",
+    "requester",
+    "use",
+    "write",
+]
 
 State = Literal["pending", "approved", "denied", "expired", "used", "void"]
 APPROVALS: Final = "approvals"
@@ -38,6 +53,16 @@ def on_behalf_of(name: str) -> Iterator[None]:
         _requester.reset(token)
 
 
+def requester() -> str:
+    """Return who asks for what is asked for here."""
+    return _requester.get() or os.environ.get("SUREFOOT_REQUESTER") or _AGENT
+
+
+def may_decide(by: str, asks: str, approvers: Sequence[str]) -> bool:
+    """Return whether somebody may decide about what ``asks`` has asked for; ``approvers`` are names and patterns, none: anybody else."""
+    return by != asks and (not approvers or any(fnmatch.fnmatchcase(by, pattern) for pattern in approvers))
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Under which terms a policy asks."""
@@ -49,6 +74,8 @@ class Terms:
     expires: float
     """Seconds from now."""
     approvers: Sequence[str] = ()
+    targets: Sequence[Any] | None = None
+    """What the call would act on, where a plan says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +114,8 @@ class Approval:
     """Arguments that a person put in the place of these."""
     alias: str | None = None
     """The model's id of the call; correlation only."""
+    targets: Any = None
+    """What the call would act on, as its plan says; ``None``: it has no plan."""
     version: int = field(default=0, compare=False)
     """Of the stored row."""
 
@@ -99,6 +128,7 @@ _CARD: Final = [
     "id",
     "tool",
     "arguments",
+    "targets",
     "args_digest",
     "fingerprint",
     "effect",
@@ -131,8 +161,10 @@ def ask(unit: Unit, claim: Claim, terms: Terms) -> Approval | Deny:
         return _open(unit, claim, terms, asked)
     if asked.state == "denied":
         return _denied(asked)
-    if asked.state == "used":  # by this very call, which is known not to have happened
+    if asked.state == "used" and _stands(unit, claim, terms, asked):
         return asked
+    if asked.state == "expired" and claim.request.position is not None:  # whoever resumes asks for the same; a model asks anew
+        return _expired(asked)
     return _again(unit, claim, terms, asked)
 
 
@@ -141,12 +173,24 @@ def _open(unit: Unit, claim: Claim, terms: Terms, asked: Approval) -> Approval |
     if unit.now > asked.expires_at:
         write(unit, replace(asked, state="expired"), "approval.expired")
         return _expired(asked)
-    bound = {"the tool's definition": (asked.fingerprint, claim.guard.fingerprint(claim.tool)), "the policy": (asked.policy, terms.policy)}
-    for what, (then, now) in bound.items():
+    for what, (then, now) in _bound(claim, terms, asked).items():
         if then != now:
             write(unit, replace(asked, state="void", comment=f"{what} changed"), "approval.void")
             return _mismatch(claim, what, then, now) if asked.state == "approved" else _again(unit, claim, terms, asked)
     return asked if asked.state == "approved" else _pending(claim, asked)
+
+
+def _bound(claim: Claim, terms: Terms, asked: Approval) -> dict[str, tuple[str, str]]:
+    """Return what a request is bound to, as it was then and as it is now."""
+    definition = (asked.fingerprint, claim.guard.fingerprint(claim.tool))
+    return {"the tool's definition": definition, "the policy": (asked.policy, terms.policy)}
+
+
+def _stands(unit: Unit, claim: Claim, terms: Terms, asked: Approval) -> bool:
+    """Return whether what was used counts still: its call is known not to have happened, and nothing that was agreed on has changed."""
+    row = unit.calls.get(asked.call_id)
+    undone = row is not None and row.state is CallState.FAILED
+    return undone and unit.now <= asked.expires_at and all(then == now for then, now in _bound(claim, terms, asked).values())
 
 
 def _again(unit: Unit, claim: Claim, terms: Terms, asked: Approval) -> Deny:
@@ -195,7 +239,6 @@ def _id(call_id: str, number: int) -> str:
 def _request(unit: Unit, claim: Claim, terms: Terms, number: int) -> Approval:
     run = claim.frame.run.record
     row = claim.record(unit.now)
-    requester = _requester.get() or os.environ.get("SUREFOOT_REQUESTER") or _AGENT
     approval = Approval(
         id=_id(row.call_id, number),
         state="pending",
@@ -212,11 +255,12 @@ def _request(unit: Unit, claim: Claim, terms: Terms, number: int) -> Approval:
         policy=terms.policy,
         entry=terms.entry,
         reason=unit.clean(terms.reason),
-        requested_by=unit.clean(requester),
+        requested_by=unit.clean(requester()),
         requested_at=unit.now,
         expires_at=unit.now + terms.expires,
         approvers=tuple(terms.approvers),
         alias=row.alias,
+        targets=terms.targets,
     )
     for slot in _slots(claim):
         unit.records.put(_SLOTS, slot, approval.id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from surefoot import Admission, Allow, Budget, BudgetExceeded, CallRecord, CallState, Decision, Deny
@@ -14,9 +15,14 @@ from surefoot.engine.frames import LiveRun
 from surefoot.engine.holds import STOPS
 from surefoot.engine.key import top
 from surefoot.engine.unit import Unit
+from surefoot.types import expect
 from surefoot_policy.scopes import MICRO, MILLI, scope_of
 
 __all__ = ["Budgets", "Limited", "exceeded", "is_new", "stopping", "used"]
+
+
+_OVER: Final = frozenset({CallState.FAILED, CallState.RAISED, CallState.COMPENSATED})
+"""States in which a call has come to its end: whoever enters it again asks for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,8 @@ class Limited:
 
 
 def is_new(record: CallRecord | None) -> bool:
-    """Return whether a call costs something: what is entered again, or replayed, was paid for."""
-    return record is None or record.state is CallState.FAILED
+    """Return whether a call costs something: a retry does; what is replayed, or goes on after an interruption, was paid for."""
+    return record is None or record.state in _OVER
 
 
 def used(unit: Unit, metric: str, per: str, claim: Claim) -> float:
@@ -73,9 +79,13 @@ class Budgets(Admission):
 
     @classmethod
     def of(cls, budget: Budget) -> Budgets:
-        """Return what the option ``budget=`` asks for."""
+        """Return what the option ``budget=`` asks for. Raises :class:`~surefoot.UsageError` for a limit that is no number."""
         names = ("calls", "tokens", "cost_usd", "seconds", "depth")
         given = [(name, getattr(budget, name)) for name in names if getattr(budget, name) is not None]
+        for name, allowed in given:
+            expect(
+                f"Budget({name}=)", allowed, "a number, 0 or more", lambda limit: isinstance(limit, int | float) and 0 <= limit < math.inf
+            )
         return cls(Limited(name, allowed, budget.per) for name, allowed in given)
 
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:

@@ -9,10 +9,22 @@ from typing import Any, Final, TypeAlias
 
 from surefoot import UsageError
 
-__all__ = ["LANGUAGES", "Cel", "Condition", "Expressions", "language"]
+__all__ = ["LANGUAGES", "TOTALS", "Cel", "Condition", "Expressions", "holds", "language"]
 
 Condition: TypeAlias = Callable[[Any], bool]
 """Says whether a condition holds for prepared values; raises where that cannot be said."""
+
+
+TOTALS: Final = ("tokens_used", "cost_usd", "calls", "seconds")
+"""What a guardrail may take the ``sum`` of."""
+
+
+def holds(condition: Condition, values: Any) -> bool:
+    """Return whether a condition holds. Raises :class:`TypeError` for an answer that is neither true nor false: no language is trusted."""
+    found = condition(values)
+    if not isinstance(found, bool):
+        raise TypeError(f"it is not true or false but {type(found).__name__}")
+    return found
 
 
 class Expressions(ABC):
@@ -46,13 +58,9 @@ class Cel(Expressions):
         if unknown := sorted(name for name in program.functions() if name[0].isalpha() and name not in _FUNCTIONS):
             raise ValueError(f"there is no function {', '.join(unknown)}; there are {', '.join(sorted(_FUNCTIONS))}")
 
-        def holds(values: Any) -> bool:
-            found = program.execute(values)
-            if not isinstance(found, bool):
-                raise TypeError(f"{text!r} is not true or false but {type(found).__name__}")
-            return found
-
-        return holds
+        if wrong := [given for given in re.findall(r"\bsum\(([^()]*)", text) if given.strip() not in TOTALS]:
+            raise ValueError(f"sum({wrong[0]}) is no total; there are {', '.join(f'sum({name})' for name in TOTALS)}")
+        return program.execute
 
     def values(self, values: Mapping[str, Any]) -> Any:
         """Return a context. Raises :class:`ValueError` for a value that CEL does not have."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from surefoot.engine.key import owned
-from surefoot_policy.expressions import language
+from surefoot_policy.expressions import holds, language
 from surefoot_policy.rules import NAMES
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Grant:
     granted_at: float
     used: int = 0
     revoked_by: str | None = None
+    fingerprint: str = ""
+    """The only definition of the tool, by its digest; empty: any."""
+    policy: str = ""
+    """The only version of the policy; empty: any."""
     version: int = field(default=0, compare=False)
     """Of the stored row."""
 
@@ -67,8 +72,12 @@ def check(when: str) -> None:
 
 def listed(unit: Unit, tenant: str | None = None) -> list[Grant]:
     """Return the grants of a tenant, or all."""
-    rows = unit.records.list(_GRANTS, prefix=owned(tenant, "") if tenant is not None else "")
-    return [Grant(**row.value, version=row.version) for row in rows]
+    found: list[Grant] = []
+    after = None
+    while page := unit.records.list(_GRANTS, prefix=owned(tenant, "") if tenant is not None else "", after=after):
+        after = page[-1].key
+        found += [Grant(**row.value, version=row.version) for row in page]
+    return found
 
 
 def write(unit: Unit, grant: Grant, event: str, by: str) -> Grant:
@@ -79,13 +88,13 @@ def write(unit: Unit, grant: Grant, event: str, by: str) -> Grant:
     return replace(grant, version=record.version)
 
 
-def covering(unit: Unit, claim: Claim, question: Question) -> Grant | None:
-    """Return a grant that allows this call, or ``None``."""
+def covering(unit: Unit, claim: Claim, question: Question, policy: str) -> Iterator[Grant]:
+    """Yield the grants that allow this call under a version of the policy."""
     for grant in listed(unit, question.tenant):
-        bound = grant.run_id in {"", question.run} and grant.args_digest in {"", claim.digest}
+        bound = grant.run_id in {"", question.run} and grant.args_digest in {"", claim.digest} and grant.policy in {"", policy}
+        bound = bound and grant.fingerprint in {"", claim.guard.fingerprint(claim.tool)}
         if bound and grant.open(unit.now) and fnmatch.fnmatchcase(claim.tool, grant.tool) and _holds(grant.when, question):
-            return grant
-    return None
+            yield grant
 
 
 def _holds(when: str, question: Question) -> bool:
@@ -93,7 +102,7 @@ def _holds(when: str, question: Question) -> bool:
         return True
     expressions = language(_LANGUAGE)
     try:
-        return expressions.compile(when, NAMES)(expressions.values(question.values()))
+        return holds(expressions.compile(when, NAMES), expressions.values(question.values()))
     except Exception:  # noqa: BLE001 - a condition that cannot be evaluated does not hold; a person is asked
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ from surefoot.engine.frames import here
 from surefoot.engine.program import Tx
 from surefoot.engine.run import load
 from surefoot_policy import grants
-from surefoot_policy.approvals import APPROVALS, Approval, State, find, write
+from surefoot_policy.approvals import APPROVALS, Approval, State, find, may_decide, requester, write
 from surefoot_policy.grants import Grant
 
 if TYPE_CHECKING:
@@ -71,7 +70,8 @@ class Approvals:
         def work(unit: Unit) -> Approval:
             old = find(unit, approval_id)
             new = replace(_decided(unit, old, "denied", by, comment), instead=self._guard.codec.loads(text))
-            grant = Grant(grants.new(old.tenant), old.tenant, old.tool, old.run_id, "", digest, 1, old.expires_at, by, unit.now)
+            given = (old.tool, old.run_id, "", digest, 1, old.expires_at, unit.clean(by), unit.now)
+            grant = Grant(grants.new(old.tenant), old.tenant, *given, fingerprint=old.fingerprint, policy=old.policy)
             grants.write(unit, grant, "grant.given", by)
             return write(unit, new, "approval.edited")
 
@@ -94,10 +94,15 @@ class Approvals:
     ) -> Grant:
         """Allow calls beforehand: of a tool or pattern, in one run or all of a tenant, for ``expires`` seconds, ``uses`` times.
 
-        A call that the policy denies stays denied. Raises :class:`~surefoot.UsageError` for a condition that is none, and
-        :class:`~surefoot.Denied` from inside of a run.
+        A call that the policy denies stays denied, and one that the granter asks for, or could not approve, is not covered. Raises
+        :class:`~surefoot.UsageError` for a condition that is none or a name that is empty, and :class:`~surefoot.Denied` from inside
+        of a run, for who asks, and for somebody whom the guard's policy does not name among its approvers.
         """
         _outside()
+        _somebody(by)
+        approvers = getattr(getattr(self._guard.policy, "file", None), "approvals", None)
+        if not may_decide(by, requester(), approvers.approvers if approvers is not None else ()):
+            raise Denied(f"{by} may not decide about what {requester()} asks for, so it cannot be granted beforehand either")
         try:
             grants.check(when)
         except ValueError as exc:
@@ -155,6 +160,11 @@ def _outside() -> None:
         raise Denied("a run cannot decide about its own calls; decide from outside of it")
 
 
+def _somebody(by: str) -> None:
+    if not by.strip():
+        raise UsageError("say who decides: by= is empty")
+
+
 def _decided(unit: Unit, approval: Approval, state: State, by: str, comment: str) -> Approval:
     """Return the approval as decided. Raises :class:`~surefoot.Denied` and :class:`~surefoot.IntegrityError`."""
     _outside()
@@ -162,9 +172,10 @@ def _decided(unit: Unit, approval: Approval, state: State, by: str, comment: str
     if now.state != "pending":
         who = f" by {now.decided_by}" if now.decided_by else f" ({now.comment})" if now.comment else ""
         raise IntegrityError(f"approval {approval.id} is {now.state}{who}; there is nothing to decide any more", run_id=approval.run_id)
+    _somebody(by)
     by = unit.clean(by)
     if by == approval.requested_by:
         raise Denied(f"{by} asked for {approval.id} and cannot decide about it; somebody else has to")
-    if approval.approvers and not any(fnmatch.fnmatchcase(by, pattern) for pattern in approval.approvers):
+    if not may_decide(by, approval.requested_by, approval.approvers):
         raise Denied(f"{by} is not among those who decide about {approval.id}: {', '.join(approval.approvers)}")
     return replace(approval, state=state, decided_by=by, decided_at=unit.now, comment=unit.clean(comment))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -68,12 +69,26 @@ def _data(path: Path, text: str) -> tuple[Any, _Lines]:
         match path.suffix:
             case ".toml":
                 found = tomllib.loads(text)
-                return (found.get("tool", {}).get("surefoot", {}) if path.name == "pyproject.toml" else found), {}
+                if path.name == "pyproject.toml":
+                    if "surefoot" not in found.get("tool", {}):
+                        raise UsageError(f"{path} has no [tool.surefoot]: nothing in it is a policy")
+                    found = found["tool"]["surefoot"]
+                return found, {}
             case ".json":
-                return json.loads(text), {}
+                return json.loads(text, object_pairs_hook=partial(_once, path)), {}
     except ValueError as exc:
         raise UsageError(f"{path}: not {path.suffix[1:].upper()}: {exc}") from exc
     return _yaml(path, text)
+
+
+def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Raises :class:`~surefoot.UsageError` for a key that is there twice: JSON's last one would win."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"{path}: {key}: the key is there twice")
+        found[key] = value
+    return found
 
 
 def _yaml(path: Path, text: str) -> tuple[Any, _Lines]:

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Approvals", "Choice", "Guardrail", "Limit", "PolicyFile", "Price", "ToolEntry", "json_schema"]
+__all__ = ["Approvals", "Choice", "Guardrail", "Limit", "Plan", "PolicyFile", "Price", "Redaction", "Tier", "ToolEntry", "json_schema"]
 
 Choice = Literal["allow", "deny", "approve"]
 Scope = Literal["execution", "run", "thread", "tenant"]
 Action = Literal["reject", "pause", "abort"]
 EffectName = Literal["read", "idempotent", "unsafe", "composite", "unclassified"]
-_RULE = ("effect", "key", "scope", "probe", "not_committed", "timeout", "redact", "compensate")
+_RULE = ("effect", "key", "scope", "probe", "not_committed", "timeout", "redact", "compensate", "depends_on", "sandbox", "plan")
 _LIMITS = ("calls", "tokens", "cost_usd", "seconds", "depth", "iterations")
 
 
@@ -31,6 +31,17 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
+class Plan(_Entry):
+    """A dry run comes first: a call acts only on what a dry run has named, and a token stands for that."""
+
+    targets: Named
+    """``module:function`` that gets the :class:`~surefoot.Call` and returns the list of what it would act on. It changes nothing."""
+    token: str = "plan_token"  # noqa: S105 - the name of an argument
+    """The argument of the tool that the token comes in. Without it, or with an empty one, the call is a dry run."""
+    expires: Annotated[float, Field(gt=0, strict=False)] = 3600
+    """Seconds within which a plan must be carried out."""
+
+
 class ToolEntry(_Entry):
     """What is declared, and decided, about the tools that a name pattern matches."""
 
@@ -40,6 +51,8 @@ class ToolEntry(_Entry):
     """What the entry is called in reasons and events; default: its place in the file."""
     when: str = ""
     """Expression over ``args``, ``tool``, ``effect``, ``tenant``, ``thread``, ``run`` and ``step``: the entry decides where it is true."""
+    tier: str | None = None
+    """Which of ``tiers`` the tools are of; what it says counts as the entry's own."""
     decision: Choice | None = None
     """What becomes of the call. Of all entries that match the strictest counts: deny before approve before allow."""
     reason: str = ""
@@ -62,19 +75,36 @@ class ToolEntry(_Entry):
     """Names of the arguments whose values are neither stored nor shown."""
     compensate: Named | None = None
     """``module:function`` that undoes a committed call when its run is rolled back."""
+    depends_on: list[str] = []
+    """Names of what the body needs to be up; breakers and bulkheads go by them."""
+    sandbox: str | None = None
+    """Name of the executor that runs the body, instead of this process; where none of that name is installed the call is denied."""
+    plan: Plan | None = None
+    """A dry run comes first, and the call acts only on what that has named."""
 
     @model_validator(mode="after")
     def _says_something_that_can_hold(self) -> Self:
         ruled = [field for field in _RULE if field in self.model_fields_set]
         if self.when and ruled:
             raise ValueError(f"{', '.join(ruled)} cannot depend on when=; put it in an entry of its own")
-        if self.when and self.decision is None and self.arguments is None:
-            raise ValueError("an entry with when= needs a decision=")
+        if self.when and self.decision is None and self.tier is None and self.arguments is None:
+            raise ValueError("an entry with when= needs a decision= or a tier=")
         if self.scope is not None and not self.key:
             raise ValueError("scope= says where key= is unique; give key= as well")
-        if not ruled and self.decision is None and self.arguments is None:
-            raise ValueError("the entry says nothing; give a decision=, arguments= or a field of ToolRule")
+        if not ruled and self.decision is None and self.tier is None and self.arguments is None:
+            raise ValueError("the entry says nothing; give a decision=, a tier=, arguments= or a field of ToolRule")
         return self
+
+
+class Tier(_Entry):
+    """What tools of one capability may do: a name for it, said once."""
+
+    decision: Choice | None = None
+    """What becomes of their calls."""
+    reason: str = ""
+    """Why, in plain words."""
+    sandbox: str | None = None
+    """Where their bodies run."""
 
 
 class Approvals(_Entry):
@@ -145,6 +175,23 @@ class Guardrail(_Entry):
     """Why, in plain words."""
 
 
+class Redaction(_Entry):
+    """What must be stored and shown nowhere. Exactly one of ``pattern`` and ``env`` is given."""
+
+    name: str = "secret"
+    """What it is called: ``[redacted:<name>]`` stands in its place."""
+    pattern: str | None = None
+    """RE2 pattern of what is redacted, wherever it stands in a text."""
+    env: str | None = None
+    """Name of the environment variable that has the secret; it is found in its encodings too."""
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if (self.pattern is None) == (self.env is None):
+            raise ValueError("give exactly one of pattern, env")
+        return self
+
+
 class PolicyFile(_Entry):
     """A policy: what tools may do, what people decide, what may be used up."""
 
@@ -156,6 +203,8 @@ class PolicyFile(_Entry):
     """What becomes of a call that no entry decides about."""
     expressions: str = "cel"
     """The language of ``when=``."""
+    tiers: dict[str, Tier] = {}
+    """Capabilities by name, which entries about tools refer to."""
     tools: list[ToolEntry] = []
     """Entries about tools; all that match count."""
     approvals: Approvals = Approvals()
@@ -164,8 +213,21 @@ class PolicyFile(_Entry):
     """Limits; all count."""
     guardrails: list[Guardrail] = []
     """Conditions; all count."""
+    redaction: list[Redaction] = []
+    """What must be stored and shown nowhere."""
     prices: list[Price] = []
     """What models cost; a model without a price costs nothing."""
+
+    @model_validator(mode="after")
+    def _knows_its_tiers(self) -> Self:
+        for index, entry in enumerate(self.tools):
+            if entry.tier is not None and entry.tier not in self.tiers:
+                raise ValueError(f"tools[{index}].tier: there is no tier {entry.tier!r}; there are: {', '.join(self.tiers) or 'none'}")
+            if entry.tier is not None and entry.when and self.tiers[entry.tier].sandbox is not None:
+                raise ValueError(
+                    f"tools[{index}].tier: the sandbox of {entry.tier!r} cannot depend on when=; put it in an entry of its own"
+                )
+        return self
 
 
 def json_schema() -> dict[str, Any]:

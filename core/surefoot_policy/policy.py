@@ -10,25 +10,32 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from surefoot import Admission, Allow, ApprovalPending, CallRecord, Decision, Deny, Gate, Policy, ToolRule, UsageError
-from surefoot.engine.claims import Claim
+from surefoot.engine.claims import Claim, Request
+from surefoot.engine.program import Do
 from surefoot.engine.unit import Unit
-from surefoot_policy import approvals, grants
+from surefoot_policy import approvals, grants, plans
 from surefoot_policy.approvals import Approval, Terms
 from surefoot_policy.asking import Asking
 from surefoot_policy.budgets import Budgets, Limited, is_new, stopping, used
-from surefoot_policy.expressions import Condition, Expressions, language
+from surefoot_policy.expressions import Condition, Expressions, holds, language
 from surefoot_policy.grants import Grant
 from surefoot_policy.load import read
+from surefoot_policy.plans import Plan, Targets
 from surefoot_policy.rules import NAMES, Judgement, Question, Rules, tightened
+from surefoot_policy.sandboxes import Sandboxes
 
 if TYPE_CHECKING:
     from surefoot import Guard
-    from surefoot_policy.model import Guardrail, PolicyFile
+    from surefoot_policy.model import Guardrail, PolicyFile, ToolEntry
+    from surefoot_policy.redaction import Patterns
 
 __all__ = ["FilePolicy"]
 
 _METRICS: Final = {"tokens_used": "tokens", "cost_usd": "cost_usd", "calls": "calls", "seconds": "seconds"}
 """What a guardrail calls it → what the budgets do."""
+_UNREDACTED: Final = (
+    "policy_unavailable: the plugins of this guard do not redact; register surefoot_policy.redaction.plugin with them, as 'redaction'"
+)
 _LIMITS: Final = ("calls", "tokens", "cost_usd", "seconds", "depth", "iterations")
 
 
@@ -44,8 +51,11 @@ class FilePolicy(Policy):
         self._where = where
         self.rules = Rules(file, where, self._expressions)
         self.rules.check_names()
+        self.redaction = _redaction(file, where)
+        self._sandboxes = Sandboxes() if _routes(file) else None
         guardrails = [self._guardrail(index, guardrail) for index, guardrail in enumerate(file.guardrails)]
-        self._admission = _FileAdmission(self, guardrails)
+        self._targets = Targets(self.rules) if any(entry.plan is not None for entry in file.tools) else None
+        self._admission = _FileAdmission(self, guardrails, self._targets)
 
     @classmethod
     def read(cls, path: str | Path) -> FilePolicy:
@@ -70,8 +80,8 @@ class FilePolicy(Policy):
         return self._expressions()
 
     def gates(self) -> Sequence[Gate]:
-        """Return none: everything is decided in the transaction that writes the intent."""
-        return ()
+        """Return what looks up the targets of plans; everything is decided in the transaction that writes the intent."""
+        return () if self._targets is None else [self._targets]
 
     def admissions(self) -> Sequence[Admission]:
         """Return what has the last word about a call."""
@@ -80,6 +90,18 @@ class FilePolicy(Policy):
     def asking(self, guard: Guard) -> Asking:
         """Return what adapters ask people with, in their framework's own way."""
         return Asking(guard, self)
+
+    def place(self, request: Request, body: Do) -> tuple[Request, Do]:
+        """Return a request and its body as they run: here, or in the sandbox that the file names for its tool."""
+        where = self.rules.sandbox(request.tool) if self._sandboxes is not None else None
+        if where is None or self._sandboxes is None or not self._sandboxes.has(where[0]):
+            return request, body
+        return self._sandboxes.place(where[0], request, body)
+
+    def unplaced(self, request: Request) -> str | None:
+        """Return why a request must not run where it would, or ``None``."""
+        where = self.rules.sandbox(request.tool) if self._sandboxes is not None else None
+        return self._sandboxes.refusal(*where, request) if where is not None and self._sandboxes is not None else None
 
     def waits(self, unit: Unit, claim: Claim) -> bool:
         """Return whether a call that the ledger has no answer for waits for a person; ask one, where nobody was asked."""
@@ -103,19 +125,21 @@ class _Agreed:
 
     judgement: Judgement
     approval: Approval | Grant | None
+    plan: Plan | None
 
 
 class _FileAdmission(Admission):
-    """Decides by the file, in the order: rules, guardrails, budgets, approval."""
+    """Decides by the file, in the order: rules, guardrails, budgets, plan, approval."""
 
-    def __init__(self, policy: FilePolicy, guardrails: Sequence[_Guarded]) -> None:
+    def __init__(self, policy: FilePolicy, guardrails: Sequence[_Guarded], targets: Targets | None) -> None:
         file = policy.file
         self._policy = policy
+        self._targets = targets
         self._guardrails = guardrails
         self._budgets = Budgets(_limits(file), counting={g.guardrail.scope for g in guardrails})
         self._agreed: WeakKeyDictionary[Claim, _Agreed] = WeakKeyDictionary()
-        decides = file.default != "allow" or any(e.decision not in {None, "allow"} or e.arguments is not None for e in file.tools)
-        self.reads = decides or bool(file.budgets or file.guardrails)
+        decides = file.default != "allow" or any(_may_refuse(entry) for entry in file.tools)
+        self.reads = decides or bool(file.budgets or file.guardrails or targets)
 
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
         """Return the decision about a call, and keep what it would use."""
@@ -123,17 +147,31 @@ class _FileAdmission(Admission):
         judgement = self._policy.rules.decide(question)
         if judgement.decision == "deny":
             return self._no(unit, claim, judgement, Deny(judgement.reason))
+        if (unplaced := self._policy.unplaced(claim.request)) is not None:
+            return self._no(unit, claim, judgement, Deny(unplaced))
+        if self._policy.redaction is not None and not self._policy.redaction.reaches(claim.guard.plugins):
+            return self._no(unit, claim, judgement, Deny(_UNREDACTED))
         refused = self._guarded(unit, claim, question) or self._budgets.admit(unit, claim, record)
         if isinstance(refused, Deny):
             return self._no(unit, claim, judgement, refused)
+        plan = self._planned(unit, claim) if is_new(record) else None
+        if isinstance(plan, Deny):
+            return self._no(unit, claim, judgement, plan)
         approval: Approval | Grant | None = None
         if judgement.decision == "approve" and is_new(record):
             found = self._approval(unit, claim, question, judgement)
             if isinstance(found, Deny):
                 return self._no(unit, claim, judgement, found)
             approval = found
-        self._agreed[claim] = _Agreed(judgement, approval)
+        self._agreed[claim] = _Agreed(judgement, approval, plan)
         return Allow()
+
+    def _planned(self, unit: Unit, claim: Claim) -> Plan | Deny | None:
+        """Return the plan that a call carries out, the refusal of one that needs a dry run first, ``None`` where no entry asks for it."""
+        asked = self._policy.rules.plan(claim.tool) if self._targets is not None else None
+        if asked is None or self._targets is None:
+            return None
+        return plans.planned(unit, claim, asked, self._targets.of(claim.record(unit.now).call_id), self._policy.version)
 
     def waits(self, unit: Unit, claim: Claim) -> bool:
         """Return whether a call waits for a person, who is asked here if nobody was."""
@@ -141,24 +179,33 @@ class _FileAdmission(Admission):
         judgement = self._policy.rules.decide(question)
         if judgement.decision != "approve" or not is_new(unit.calls.get(claim.record(unit.now).call_id)):
             return False
+        asked = self._policy.rules.plan(claim.tool)
+        if asked is not None and plans.named(unit, claim, asked) is None:
+            return False  # a dry run waits for nobody
         found = self._approval(unit, claim, question, judgement)
         return isinstance(found, Deny) and isinstance(found.error, ApprovalPending)
 
     def _approval(self, unit: Unit, claim: Claim, question: Question, judgement: Judgement) -> Approval | Grant | Deny:
         decided = approvals.current(unit, claim)
-        if (decided is None or decided.state != "denied") and (grant := grants.covering(unit, claim, question)) is not None:
+        if (decided is None or decided.state != "denied") and (grant := self._granted(unit, claim, question)) is not None:
             return grant
-        terms = self._policy.file.approvals
-        return approvals.ask(
-            unit, claim, Terms(self._policy.version, judgement.entry, judgement.reason, terms.expires, tuple(terms.approvers))
-        )
+        terms, asked = self._policy.file.approvals, self._policy.rules.plan(claim.tool)
+        plan = plans.named(unit, claim, asked) if asked is not None else None
+        told = (judgement.entry, judgement.reason, terms.expires, tuple(terms.approvers), plan.targets if plan is not None else None)
+        return approvals.ask(unit, claim, Terms(self._policy.version, *told))
+
+    def _granted(self, unit: Unit, claim: Claim, question: Question) -> Grant | None:
+        """Return a grant that allows the call, of somebody who could approve it."""
+        approvers, asks = self._policy.file.approvals.approvers, approvals.requester()
+        open_ = grants.covering(unit, claim, question, self._policy.version)
+        return next((grant for grant in open_ if approvals.may_decide(grant.granted_by, asks, approvers)), None)
 
     def _guarded(self, unit: Unit, claim: Claim, question: Question) -> Deny | None:
         for guarded in self._guardrails:
             guardrail = guarded.guardrail
             totals = {name: used(unit, metric, guardrail.scope, claim) for name, metric in _METRICS.items()}
             values = self._policy.expressions().values({**question.values(), **totals})
-            if guarded.condition(values):
+            if holds(guarded.condition, values):
                 why = guardrail.reason or f"{guarded.place} says {guardrail.action} when {guardrail.when}"
                 reason = {"limit": guarded.place, "per": guardrail.scope, "when": guardrail.when, "used": totals}
                 return stopping(unit, claim, guardrail.action, f"{claim.tool} was not executed: {why}", reason)
@@ -176,12 +223,32 @@ class _FileAdmission(Admission):
                 approvals.use(unit, approval)
             case Grant() as grant:
                 grants.use(unit, grant)
+        if agreed.plan is not None:
+            plans.use(unit, claim, agreed.plan)
         self._budgets.spend(unit, claim, record)
         self._note(unit, claim, "policy.allowed", agreed.judgement, agreed.judgement.reason)
 
     def _note(self, unit: Unit, claim: Claim, event: str, judgement: Judgement, reason: str) -> None:
         about: Mapping[str, Any] = {"tool": claim.tool, "policy": self._policy.version, "entry": judgement.entry, "reason": reason}
         unit.emit(claim.frame.run.record.run_id, event, step=claim.frame.path, **about)
+
+
+def _may_refuse(entry: ToolEntry) -> bool:
+    """Return whether an entry may deny a call, or have a person asked about it."""
+    return entry.decision not in {None, "allow"} or entry.arguments is not None or entry.tier is not None or entry.sandbox is not None
+
+
+def _routes(file: PolicyFile) -> bool:
+    return any(entry.sandbox is not None for entry in file.tools) or any(tier.sandbox is not None for tier in file.tiers.values())
+
+
+def _redaction(file: PolicyFile, where: str) -> Patterns | None:
+    """Return the patterns of a file, in force from now on; ``None`` where it has none."""
+    if not file.redaction:
+        return None
+    from surefoot_policy.redaction import Patterns
+
+    return Patterns(file.redaction, where)
 
 
 def _question(claim: Claim) -> Question:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot import Effect, ToolRule, UsageError
-from surefoot_policy.expressions import Condition, Expressions
+from surefoot_policy.expressions import Condition, Expressions, holds
 
 if TYPE_CHECKING:
-    from surefoot_policy.model import PolicyFile, ToolEntry
+    from surefoot_policy.model import PolicyFile, Tier, ToolEntry
 
-__all__ = ["NAMES", "Judgement", "Question", "Rules", "tightened"]
+__all__ = ["NAMES", "Judgement", "Planned", "Question", "Rules", "tightened"]
 
 NAMES: Final = ("args", "tool", "effect", "tenant", "thread", "run", "step")
 """What a condition of a tool entry may look at."""
@@ -53,6 +54,17 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What an entry asks for before a call: a dry run."""
+
+    entry: str
+    targets: Callable[[Any], Iterable[Any]]
+    token: str
+    expires: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Compiled:
     entry: ToolEntry
     name: str
@@ -68,6 +80,7 @@ class Rules:
         self._default = Judgement(file.default, "default", f"the policy says 'default: {file.default}'")
         self._where = where
         self._expressions = expressions
+        self._tiers = file.tiers
         self._entries = [self._compiled(index, entry) for index, entry in enumerate(file.tools)]
         self._matching: dict[str, list[_Compiled]] = {}
 
@@ -91,19 +104,19 @@ class Rules:
 
     def may_ask(self, tool: str) -> bool:
         """Return whether a person may be asked about some call of a tool."""
-        return "approve" in {self._default.decision, *(compiled.entry.decision for compiled in self.about(tool))}
+        said = (judgement.decision for compiled in self.about(tool) for judgement in self._said(compiled))
+        return "approve" in {self._default.decision, *said}
 
     def explain(self, question: Question) -> list[Judgement]:
         """Return what each entry that matches says about a call; a broken one denies (I26)."""
         values: Any = None
         found: list[Judgement] = []
         for compiled in self.about(question.tool):
-            entry = compiled.entry
             try:
                 if compiled.condition is not None:
                     if values is None:
                         values = self._expressions().values(question.values())
-                    if not compiled.condition(values):
+                    if not holds(compiled.condition, values):
                         continue
                 wrong = compiled.misfit(question.args) if compiled.misfit is not None else None
             except Exception as exc:  # noqa: BLE001 - fail closed, and say where
@@ -112,9 +125,19 @@ class Rules:
                 continue
             if wrong is not None:
                 found.append(Judgement("deny", compiled.name, f"its arguments do not fit {compiled.name}: {wrong}"))
-            elif entry.decision is not None:
-                found.append(Judgement(entry.decision, compiled.name, entry.reason or f"{compiled.name} says {entry.decision}"))
+            else:
+                found += self._said(compiled)
         return found
+
+    def _said(self, compiled: _Compiled) -> Iterator[Judgement]:
+        """Yield what an entry, and its tier, decide."""
+        entry = compiled.entry
+        said: dict[str, ToolEntry | Tier] = {compiled.name: entry}
+        if entry.tier is not None:
+            said[f"tier {entry.tier}"] = self._tiers[entry.tier]
+        for name, one in said.items():
+            if one.decision is not None:
+                yield Judgement(one.decision, compiled.name, one.reason or f"{name} says {one.decision}")
 
     def decide(self, question: Question) -> Judgement:
         """Return the strictest of what the entries say, else the default."""
@@ -132,16 +155,37 @@ class Rules:
             named = {"probe": entry.probe, "compensate": entry.compensate}
             given |= {field: self._named(compiled, spec) for field, spec in named.items() if spec is not None}
             given |= {"not_committed": tuple(self._named(compiled, spec) for spec in entry.not_committed)} if entry.not_committed else {}
-            fields = {**given, **fields, "redact": [*fields.get("redact", []), *entry.redact]}
+            lists = {name: [*fields.get(name, []), *getattr(entry, name)] for name in ("redact", "depends_on")}
+            fields = {**given, **fields, **lists}
         if effects:
             fields["effect"] = _strictest(effects)
         return ToolRule(**fields)
 
+    def plan(self, tool: str) -> Planned | None:
+        """Return the dry run that a tool's calls need first, of the first entry that says so."""
+        found = next(((compiled, compiled.entry.plan) for compiled in self.about(tool) if compiled.entry.plan is not None), None)
+        if found is None:
+            return None
+        compiled, plan = found
+        return Planned(compiled.name, self._named(compiled, plan.targets), plan.token, plan.expires)
+
+    def sandbox(self, tool: str) -> tuple[str, str] | None:
+        """Return where a tool's bodies run and which entry says so; ``None``: here. Of several sandboxes the name is all of them."""
+        found: dict[str, str] = {}
+        for compiled in self.about(tool):
+            entry = compiled.entry
+            tier = self._tiers[entry.tier].sandbox if entry.tier is not None else None
+            found |= {name: compiled.name for name in (entry.sandbox, tier) if name is not None}
+        return (" and ".join(sorted(found)), next(iter(found.values()))) if found else None
+
     def check_names(self) -> None:
-        """Import what entries name. Raises :class:`~surefoot.UsageError` for what is not there."""
+        """Import what entries name. Raises :class:`~surefoot.UsageError` for what is not there, and for targets that are a coroutine."""
         for compiled in self._entries:
+            plan = compiled.entry.plan
             for spec in filter(None, [compiled.entry.probe, compiled.entry.compensate, *compiled.entry.not_committed]):
                 self._named(compiled, spec)
+            if plan is not None and inspect.iscoroutinefunction(self._named(compiled, plan.targets)):
+                raise UsageError(f"{self._where}: {compiled.name}: {plan.targets} is a coroutine function; name a plain one")
 
     def _named(self, compiled: _Compiled, spec: str) -> Any:
         module, _, name = spec.partition(":")
@@ -169,8 +213,9 @@ def tightened(declared: ToolRule, policy: ToolRule) -> ToolRule:
         probe=declared.probe or policy.probe,
         not_committed=declared.not_committed or policy.not_committed,
         timeout=min(timeouts, default=None),
-        redact=[*declared.redact, *(name for name in policy.redact if name not in declared.redact)],
+        redact=list(dict.fromkeys([*declared.redact, *policy.redact])),
         compensate=declared.compensate or policy.compensate,
+        depends_on=list(dict.fromkeys([*declared.depends_on, *policy.depends_on])),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from surefoot.engine.frames import Frame
-from surefoot.engine.key import owned
+from surefoot.engine.key import owned, quote
 
 __all__ = ["MICRO", "MILLI", "SCOPES", "scope_of"]
 
@@ -27,4 +27,4 @@ def scope_of(per: str, frame: Frame) -> str:
             return run.scope
         case "thread":
             return owned(tenant, run.conversation)
-    return tenant
+    return quote(tenant)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from surefoot import UsageError
+from surefoot import Denied, UsageError
+from surefoot.engine.frames import here
 from surefoot.engine.holds import STOPS
 from surefoot.engine.program import Tx
 
@@ -30,7 +31,12 @@ def stop(guard: Guard, run_id: str = "", *, tenant: str = "", everything: bool =
 
 
 def release(guard: Guard, run_id: str = "", *, tenant: str = "", everything: bool = False, by: str) -> bool:
-    """Take a stop away, so that the runs can be resumed; return whether there was one. Raises as :func:`stop`."""
+    """Take a stop away, so that the runs can be resumed; return whether there was one.
+
+    Raises as :func:`stop`, and :class:`~surefoot.Denied` from inside of a run, which cannot take away what stops it.
+    """
+    if here() is not None:
+        raise Denied("a run cannot take a stop away; do it from outside of it")
     key = _named(guard, run_id, tenant, everything=everything)
 
     def work(unit: Unit) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from surefoot_recovery.bulkhead import Bulkhead, BulkheadFull
     from surefoot_recovery.plan import Item, Plan
     from surefoot_recovery.poison import Quarantined, quarantined, released
-    from surefoot_recovery.protecting import protect
+    from surefoot_recovery.protecting import Diagnosis, protect
     from surefoot_recovery.scope import undone_on_failure
     from surefoot_recovery.undoing import Rewinds, RollbackRefused, Undone, rollback
 
@@ -34,6 +34,7 @@ __all__ = [
     "BreakerOpen",
     "Bulkhead",
     "BulkheadFull",
+    "Diagnosis",
     "Forked",
     "Item",
     "Plan",
@@ -50,6 +51,7 @@ _HOME: Final = {
     "BreakerOpen": "breaker",
     "Bulkhead": "bulkhead",
     "BulkheadFull": "bulkhead",
+    "Diagnosis": "protecting",
     "Forked": "branching",
     "Item": "plan",
     "Plan": "plan",
@@ -83,7 +85,9 @@ def surefoot_cli(group: Any) -> None:
 
 @hookimpl
 def surefoot_view(name: str, guard: Guard) -> Any:
-    """Offer ``guard.runs.rollback`` and ``guard.runs.fork``."""
+    """Offer ``guard.runs.rollback`` and ``guard.runs.fork``, and the breakers of ``wrap(breaker=)``."""
+    if name == "breaker":
+        return importlib.import_module("surefoot_recovery.protecting").breakers(guard)
     if name in {"rollback", "fork"}:
         return partial(__getattr__(name), guard)
     return None

@@ -7,7 +7,9 @@ with an error has answered, and what a policy or a person refuses never reached 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from surefoot import Admission, Allow, Call, CallRecord, CallState, Decision, Denied, Deny, Effect, Gate, Guard
@@ -58,10 +60,11 @@ class BreakerOpen(Denied):
 class Breaker:
     """When to stop asking a dependency, and for how long. Each tenant has one of its own."""
 
-    dependency: str
-    """What it is called in records, events and errors."""
-    tools: str | Sequence[str]
-    """Names or patterns of the tools that need it (``"github_*"``)."""
+    dependency: str = ""
+    """What it is called in records, events and errors; the tools that name it with ``depends_on=`` need it. Empty (``wrap(breaker=)``):
+    every dependency that a tool names has one like this."""
+    tools: str | Sequence[str] = ()
+    """Names or patterns of further tools that need it (``"github_*"``)."""
     failures: int = 3
     """So many failures of the transport within ``window`` open it."""
     window: float = 60.0
@@ -73,6 +76,8 @@ class Breaker:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work with a :class:`~surefoot.UsageError`."""
+        expect("dependency", self.dependency, "the name of a dependency", lambda given: isinstance(given, str))
+        expect("tools", self.tools, "for a breaker without dependency=; give it one", lambda given: bool(self.dependency) or not given)
         expect("failures", self.failures, "a number, 1 or more", lambda given: isinstance(given, int) and given >= 1)
         for name, given in (("window", self.window), ("cooldown", self.cooldown)):
             expect(name, given, "a number of seconds", lambda given: isinstance(given, int | float) and given >= 0)
@@ -89,23 +94,28 @@ class Breakers(Gate, Admission):
 
     def __init__(self, guard: Guard, breakers: Sequence[Breaker]) -> None:
         self._guard = guard
-        self._breakers = list(breakers)
+        self._breakers = [breaker for breaker in breakers if breaker.dependency]
+        self._any = next((breaker for breaker in breakers if not breaker.dependency), None)
 
-    def _of(self, tool: str) -> Breaker | None:
-        return next((breaker for breaker in self._breakers if matches(tool, breaker.tools)), None)
+    def _of(self, tool: str) -> list[Breaker]:
+        """Return the breakers of what a tool needs."""
+        needs = self._guard.rule(tool).depends_on
+        found = [breaker for breaker in self._breakers if breaker.dependency in needs or matches(tool, breaker.tools)]
+        if self._any is not None:
+            known = {breaker.dependency for breaker in self._breakers}
+            found += [replace(self._any, dependency=name) for name in needs if name not in known]
+        return found
 
     # --- before the transaction
 
     def check(self, call: Call) -> Decision:
         """Ping a dependency that has cooled down and that this call may not try itself; the admission decides."""
-        breaker = self._of(call.tool)
-        if breaker is not None and breaker.ping is not None and call.effect not in _PROBES and self._takes_ping(breaker, call):
-            try:
-                breaker.ping()
-            except Exception:  # noqa: BLE001 - whatever it raises, the dependency is not back
-                self._pinged(breaker, call, up=False)
-            else:
-                self._pinged(breaker, call, up=True)
+        for breaker in self._of(call.tool):
+            if breaker.ping is not None and call.effect not in _PROBES and self._takes_ping(breaker, call):
+                with suppress(Exception):  # whatever it raises, the dependency is not back
+                    breaker.ping()
+                    back = partial(self._put, breaker=breaker, tenant=call.tenant, run_id=call.run_id, state=dict(_CLOSED))
+                    self._guard.transact(Tx(back))
         return Allow()
 
     def _takes_ping(self, breaker: Breaker, call: Call) -> bool:
@@ -118,42 +128,32 @@ class Breakers(Gate, Admission):
 
         return bool(self._guard.transact(Tx(work)))
 
-    def _pinged(self, breaker: Breaker, call: Call, *, up: bool) -> None:
-        def work(unit: Unit) -> None:
-            if up:
-                self._put(unit, breaker, call.tenant, call.run_id, dict(_CLOSED))
-
-        self._guard.transact(Tx(work))
-
     # --- in the transaction
 
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:  # noqa: ARG002 - a call entered again asks too
         """Deny a call whose dependency is down; let one that does no harm try it after the cooldown."""
-        breaker = self._of(claim.tool)
-        if breaker is None:
-            return Allow()
         run = claim.frame.run.record
-        state = self._state(unit, breaker, run.tenant, run.run_id)
-        if state["state"] == "closed" or (state["state"] == "open" and self._may_try(unit, breaker, claim, state)):
-            return Allow()
-        why = "is being tried by another call" if state["state"] == "half_open" else f"failed {breaker.failures} times, lately"
-        message = f"{claim.tool} was not executed: {breaker.dependency} {why}; try again in {breaker.cooldown:g} s"
-        return Deny(message.partition(": ")[2], BreakerOpen.code, BreakerOpen(message, run_id=run.run_id))
+        for breaker in self._of(claim.tool):
+            state = self._state(unit, breaker, run.tenant, run.run_id)
+            if state["state"] == "closed" or (state["state"] == "open" and self._may_try(unit, breaker, claim, state)):
+                continue
+            why = "is being tried by another call" if state["state"] == "half_open" else f"failed {breaker.failures} times, lately"
+            message = f"{claim.tool} was not executed: {breaker.dependency} {why}; try again in {breaker.cooldown:g} s"
+            return Deny(message.partition(": ")[2], BreakerOpen.code, BreakerOpen(message, run_id=run.run_id))
+        return Allow()
 
     def _may_try(self, unit: Unit, breaker: Breaker, claim: Claim, state: dict[str, Any]) -> bool:
         return claim.effect in _PROBES and bool(unit.now - state["since"] >= breaker.cooldown)
 
     def spend(self, unit: Unit, claim: Claim, record: CallRecord | None) -> None:  # noqa: ARG002 - as above
         """Note which call to look at; the one that tries a dependency is the only one until it has ended."""
-        breaker = self._of(claim.tool)
-        if breaker is None:
-            return
         run = claim.frame.run.record
-        state = self._state(unit, breaker, run.tenant, run.run_id)
-        state["watched"].append(watch(claim))
-        if state["state"] == "open":
-            state |= {"state": "half_open", "probe": watch(claim)[0]}
-        self._put(unit, breaker, run.tenant, run.run_id, state)
+        for breaker in self._of(claim.tool):
+            state = self._state(unit, breaker, run.tenant, run.run_id)
+            state["watched"].append(watch(claim))
+            if state["state"] == "open":
+                state |= {"state": "half_open", "probe": watch(claim)[0]}
+            self._put(unit, breaker, run.tenant, run.run_id, state)
 
     def _state(self, unit: Unit, breaker: Breaker, tenant: str, run_id: str) -> dict[str, Any]:
         """Return where a breaker stands after what became of the calls since; a change is written."""
@@ -167,8 +167,8 @@ class Breakers(Gate, Admission):
         for row in ended:
             failed = _is_transport(self._guard, row)
             if row.call_id == state["probe"]:
-                lost = failed or row.state is CallState.INTENT  # the process that tried has ended: nobody knows
-                state |= {"state": "open", "since": unit.now, "probe": None} if lost else {**_CLOSED, "watched": running, "failures": []}
+                back = not failed and _answered(row)
+                state |= {**_CLOSED, "watched": running, "failures": []} if back else {"state": "open", "since": unit.now, "probe": None}
             elif failed and state["state"] == "closed":
                 state["failures"].append(row.updated)
         if state["state"] == "closed" and len(state["failures"]) >= breaker.failures:
@@ -187,6 +187,13 @@ class Breakers(Gate, Admission):
 
 def _key(breaker: Breaker, tenant: str) -> str:
     return owned(tenant, breaker.dependency)
+
+
+def _answered(row: CallRecord) -> bool:
+    """Return whether a call came to an end of its own: its process did not die in it, and nobody cancelled or suspended it."""
+    if row.state is CallState.FAILED:  # proven not to have happened: by the tool, or because its body was never entered
+        return "cancelled" not in row.reason.lower()
+    return row.state not in {CallState.INTENT, CallState.SUSPENDED} and (row.state is not CallState.IN_DOUBT or row.error is not None)
 
 
 def _is_transport(guard: Guard, row: CallRecord) -> bool:

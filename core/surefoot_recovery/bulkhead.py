@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,6 +17,7 @@ __all__ = ["Bulkhead", "BulkheadFull", "Bulkheads"]
 
 _NAMESPACE: Final = "bulkheads"
 """Records ``<pool>/<whose>``: the calls that run in it."""
+_PER: Final = ("all", "tenant", "agent", "dependency")
 
 
 class BulkheadFull(Denied):
@@ -35,13 +36,14 @@ class Bulkhead:
     """Calls at a time."""
     tools: str | Sequence[str] = "*"
     """Names or patterns of the tools that need a place in it."""
-    per: Literal["all", "tenant", "agent"] = "all"
-    """Who shares a pool: everybody, a tenant, or the runs of a tenant in one outermost step (agent, node or function) of that name."""
+    per: Literal["all", "tenant", "agent", "dependency"] = "all"
+    """Who shares a pool: everybody; a tenant; the runs of a tenant in one outermost step (agent, node or function) of that name; or all
+    calls that need one dependency (``depends_on=``): a call that needs several needs a place for each, and one that needs none has none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work with a :class:`~surefoot.UsageError`."""
         expect("limit", self.limit, "a number, 1 or more", lambda given: isinstance(given, int) and given >= 1)
-        expect("per", self.per, "'all', 'tenant' or 'agent'", ["all", "tenant", "agent"].__contains__)
+        expect("per", self.per, f"one of {', '.join(_PER)}", _PER.__contains__)
 
 
 class Bulkheads(Admission):
@@ -55,23 +57,29 @@ class Bulkheads(Admission):
 
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:  # noqa: ARG002 - a call entered again needs a place too
         """Deny a call that has no place."""
-        for pool in self._pools:
-            if matches(claim.tool, pool.tools) and len(self._running(unit, pool, claim)) >= pool.limit:
+        for pool, key in self._places(claim):
+            if len(self._running(unit, key)) >= pool.limit:
                 message = f"{claim.tool} was not executed: {pool.limit} calls run in {pool.name} already; try again later"
                 return Deny(message.partition(": ")[2], BulkheadFull.code, BulkheadFull(message, run_id=claim.frame.run.record.run_id))
         return Allow()
 
     def spend(self, unit: Unit, claim: Claim, record: CallRecord | None) -> None:  # noqa: ARG002 - as above
         """Take a place in every pool that the call needs."""
+        for _pool, key in self._places(claim):
+            unit.records.put(_NAMESPACE, key, [*self._running(unit, key), watch(claim)])
+
+    def _places(self, claim: Claim) -> Iterator[tuple[Bulkhead, str]]:
+        """Yield the pools in which a call needs a place, and the record of each."""
+        tenant = claim.frame.run.record.tenant
         for pool in self._pools:
-            if matches(claim.tool, pool.tools):
-                unit.records.put(_NAMESPACE, _key(pool, claim), [*self._running(unit, pool, claim), watch(claim)])
+            if not matches(claim.tool, pool.tools):
+                continue
+            if pool.per == "dependency":
+                shares = list(claim.rule.depends_on)
+            else:
+                shares = [{"all": "", "tenant": owned(tenant, ""), "agent": owned(tenant, top(claim.frame.path)[0])}[pool.per]]
+            yield from ((pool, f"{pool.name}/{share}") for share in shares)
 
-    def _running(self, unit: Unit, pool: Bulkhead, claim: Claim) -> Watched:
-        stored = unit.records.get(_NAMESPACE, _key(pool, claim))
+    def _running(self, unit: Unit, key: str) -> Watched:
+        stored = unit.records.get(_NAMESPACE, key)
         return looked_at(unit, self._guard, stored.value)[0] if stored else []
-
-
-def _key(pool: Bulkhead, claim: Claim) -> str:
-    tenant = claim.frame.run.record.tenant
-    return f"{pool.name}/" + {"all": "", "tenant": owned(tenant, ""), "agent": owned(tenant, top(claim.frame.path)[0])}[pool.per]

@@ -40,8 +40,6 @@ class Item:
     ``raised``: its tool answered with an error, which is taken at its word."""
     why: str = ""
     """Why it has that fate, in plain words."""
-    begun: int = 0
-    """Where the run's log says that its body was entered, the last time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +108,6 @@ class History:
         later = [row for row in self.calls if not self._belongs(row)]
         return sorted(later, key=lambda row: self._ended.get(row.call_id, self._begun.get(row.call_id, 0)), reverse=True)
 
-    def begun(self, row: CallRecord) -> int:
-        """Return where in the log a call's body was entered the last time; 0 where the log does not say."""
-        return self._begun.get(row.call_id, 0)
-
     def stays(self, path: str) -> bool:
         """Return whether what a step left is a part of what stays: its own, or that of one around the last one."""
         around = self.last is not None and self.last.path.startswith(f"{path}/")
@@ -170,17 +164,17 @@ def _around(path: str) -> list[str]:
 
 def made(guard: Guard, run: RunRecord, history: History) -> Plan:
     """Return the plan: every effect after the step, and what becomes of it (AS-72)."""
-    found = (_item(guard, row, history.begun(row)) for row in history.undone_calls())
+    found = (_item(guard, row) for row in history.undone_calls())
     steps = tuple(dict.fromkeys(checkpoint.path for checkpoint in history.undone_steps()))
     return Plan(run.run_id, history.last.path if history.last else None, tuple(item for item in found if item is not None), steps)
 
 
-def _item(guard: Guard, row: CallRecord, begun: int) -> Item | None:
+def _item(guard: Guard, row: CallRecord) -> Item | None:
     """Return what becomes of a call; ``None`` where there is nothing to undo."""
     if row.effect in _HARMLESS or not row.entered:
         return None
     fate, why = _fate(guard, row)
-    return Item(row.call_id, row.tool, row.path, str(row.effect), str(row.state), fate, why, begun) if fate else None
+    return Item(row.call_id, row.tool, row.path, str(row.effect), str(row.state), fate, why) if fate else None
 
 
 def _fate(guard: Guard, row: CallRecord) -> tuple[str, str]:
@@ -194,6 +188,8 @@ def _fate(guard: Guard, row: CallRecord) -> tuple[str, str]:
         return "", ""
     if guard.rule(row.tool).compensate is None:
         return "irreversible", f"{row.tool} declares no compensate="
+    if row.state is CallState.TOMBSTONE:
+        return "irreversible", row.reason
     lacks: Mapping[str, str | None] = {"arguments": row.arguments, "result": row.value}
     missing = [name for name, text in lacks.items() if text is None]
     return ("irreversible", f"its {' and '.join(missing)} could not be stored") if missing else ("compensable", "")

@@ -36,12 +36,13 @@ from surefoot.engine import doubt, holds
 from surefoot.engine.call import call
 from surefoot.engine.claims import Request, as_call
 from surefoot.engine.frames import Frame, LiveRun, here
-from surefoot.engine.key import element, owned
+from surefoot.engine.key import element
 from surefoot.engine.program import Do, Program, Tx
-from surefoot.engine.run import THREADS, RunSpec, load, release, save, take
+from surefoot.engine.run import RunSpec, load, release, save, take
 from surefoot.engine.transitions import CallEvent
 from surefoot.engine.unit import Unit
 from surefoot_recovery.plan import ROLLED_BACK, History, Item, Plan, made
+from surefoot_recovery.refusing import check_log, check_run
 
 __all__ = ["Rewinds", "RollbackRefused", "Undone", "adapter_of", "rollback", "shown"]
 
@@ -103,7 +104,8 @@ def rollback(
 
     Raises :class:`RollbackRefused`, or :class:`~surefoot.InDoubt` where an effect is in doubt, before anything is undone;
     :class:`~surefoot.InFlight` while the run is under way; :class:`~surefoot.NotFound` for an unknown run or step;
-    :class:`~surefoot.UsageError` where a later run of the thread stands on it, and inside of a run.
+    :class:`~surefoot.UsageError` where a later run of the thread or a branch stands on it, and inside of a run;
+    :class:`~surefoot.ResultUnavailable` where retention has removed what the run did.
     """
     if plan:
         return shown(guard, run_id, to, app)
@@ -133,7 +135,12 @@ def shown(guard: Guard, run_id: str, to: str | None, app: Any = None) -> Plan:
     """Return the plan of a rollback; nothing is written."""
     run = guard.runs.show(run_id)
     _introduced(guard, run, app)
-    plan: Plan = guard.transact(Tx(lambda unit: made(guard, run, History(unit, run, to)), write=False))
+
+    def work(unit: Unit) -> Plan:
+        check_log(unit, run)
+        return made(guard, run, History(unit, run, to))
+
+    plan: Plan = guard.transact(Tx(work, write=False))
     return plan
 
 
@@ -197,10 +204,7 @@ def _begin(unit: Unit, guard: Guard, run_id: str, to: str | None, by: str, *, wh
     run = load(unit, run_id)
     if run is None:
         raise NotFound(f"there is no run {run_id}; 'surefoot runs list' shows what there is", run_id=run_id)
-    newest = unit.records.get(THREADS, owned(run.tenant, run.thread)) if run.thread is not None else None
-    if newest is not None and newest.value["run"] != run_id:
-        msg = f"run {newest.value['run']} came after {run_id} in thread {run.thread} and stands on it; roll that one back first"
-        raise UsageError(msg)
+    check_run(unit, guard, run)
     known = unit.records.get(_NAMESPACE, run_id)
     under_way = known is not None and known.value["under_way"]
     if known is not None and under_way and known.value["to"] != to:
@@ -248,7 +252,7 @@ def _compensated(guard: Guard, frame: Frame, item: Item) -> Program[bool]:
     guard.register(tool, f"{getattr(undo, '__module__', '')}.{getattr(undo, '__qualname__', undo)}", rule)
     arguments, value = guard.codec.loads(row.arguments), guard.codec.loads(row.value)
     given = {"call_id": row.call_id, "entry": row.entry, "arguments": arguments}
-    key = hashlib.sha256(json.dumps(["undo", row.tenant, row.call_id, row.entry, item.begun]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(["undo", row.tenant, row.call_id, row.run_id, row.entry]).encode()).hexdigest()
     try:
         yield from call(guard, frame, Request(tool, given, undo, key=key), Do(partial(undo, as_call(row, arguments), value)))
     except ResultUnavailable as exc:
@@ -306,7 +310,7 @@ def _forget(unit: Unit, run: RunRecord, to: str | None) -> None:
     history = History(unit, run, to)
     for checkpoint in history.undone_steps():
         unit.checkpoints.append(checkpoint.changed(output=None, verdict=ROLLED_BACK, created=unit.now))
-    for namespace, prefix in (("attempts", f"{run.run_id}/"), ("journal", f"{run.origin or run.run_id}/")):
+    for namespace, prefix in (("attempts", f"{run.run_id}/"), ("modes", f"{run.run_id}/"), ("journal", f"{run.origin or run.run_id}/")):
         for record in unit.records.list(namespace, prefix=prefix, limit=sys.maxsize):
             if not history.stays(record.key.removeprefix(prefix).rpartition("@")[0] or record.key.removeprefix(prefix)):
                 unit.records.delete(namespace, record.key)

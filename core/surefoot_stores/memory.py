@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from surefoot.contracts.checkpoint import CheckpointStore
@@ -131,7 +133,6 @@ class _Calls(Ledger):
         self._journal = journal
         self._rows: dict[str, CallRecord] = {}
         self._order: dict[str, int] = {}
-        self._ids: dict[int, str] = {}
         self._index: dict[tuple[str, ...], dict[str, None]] = {}
 
     def get(self, call_id: str) -> CallRecord | None:
@@ -140,11 +141,9 @@ class _Calls(Ledger):
     def insert(self, record: CallRecord) -> None:
         if record.call_id in self._rows:
             raise IntegrityError(f"call {record.call_id} is in the ledger already", call_id=record.call_id)
-        position = len(self._rows)
+        self._journal.put(self._order, record.call_id, len(self._rows))
         self._journal.put(self._rows, record.call_id, record)
-        self._journal.put(self._order, record.call_id, position)
-        self._journal.put(self._ids, position, record.call_id)
-        for entry in (*_places(record), *_standing(record)):
+        for entry in (*_places(record.scope, record.path), *_standing(record)):
             self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
 
     def update(self, record: CallRecord) -> CallRecord:
@@ -154,17 +153,18 @@ class _Calls(Ledger):
         new = record.changed(version=record.version + 1)
         self._journal.put(self._rows, record.call_id, new)
         before, after = _standing(old), _standing(new)
-        for entry in before:
-            if entry not in after:
-                self._journal.drop(self._index[entry], record.call_id)
-        for entry in after:
-            if entry not in before:
-                self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
+        if new.state is CallState.INTENT:
+            before, after = before.union(_places(old.scope, old.path)), after.union(_places(new.scope, new.path))
+        for entry in before - after:
+            self._journal.drop(self._index[entry], record.call_id)
+        for entry in after - before:
+            self._journal.put(self._index.setdefault(entry, {}), record.call_id, None)
         return new
 
     def _indexed(self, *entry: str) -> list[CallRecord]:
-        ids = sorted(self._index.get(entry, ()), key=self._order.__getitem__)
-        return [self._rows[call_id] for call_id in ids]
+        if not (found := self._index.get(entry)):
+            return []
+        return [self._rows[call_id] for call_id in sorted(found, key=self._order.__getitem__)]
 
     def sticky(self, tenant: str, conversation: str, tool: str, args_digest: str) -> Sequence[CallRecord]:
         return self._indexed("sticky", tenant, conversation, tool, args_digest)
@@ -182,30 +182,25 @@ class _Calls(Ledger):
     def list(
         self, *, state: CallState | None = None, run_id: str | None = None, after: str | None = None, limit: int = 100
     ) -> Sequence[CallRecord]:
-        found: list[CallRecord] = []
-        first = 0 if after is None else self._order.get(after, len(self._ids)) + 1
-        for position in range(first, len(self._ids)):
-            if len(found) >= limit:
-                break
-            row = self._rows[self._ids[position]]
-            if state in (None, row.state) and run_id in (None, row.run_id):
-                found.append(row)
-        return found
+        first = 0 if after is None else self._order.get(after, len(self._rows)) + 1
+        rows = islice(self._rows.values(), first, None)
+        return list(islice((row for row in rows if state in (None, row.state) and run_id in (None, row.run_id)), limit))
 
 
-def _places(row: CallRecord) -> list[tuple[str, ...]]:
+@lru_cache(maxsize=1000)
+def _places(scope: str, path: str) -> tuple[tuple[str, ...], ...]:
     """Return the index entries for the slot space: the path itself and each one above it."""
-    parts = row.path.split("/")
-    return [("under", row.scope, "/".join(parts[:n])) for n in range(1, len(parts) + 1)]
+    parts = path.split("/")
+    return tuple(("under", scope, "/".join(parts[:n])) for n in range(1, len(parts) + 1))
 
 
-def _standing(row: CallRecord) -> list[tuple[str, ...]]:
+def _standing(row: CallRecord) -> set[tuple[str, ...]]:
     """Return the index entries that a call has because of where it stands now."""
-    entries: list[tuple[str, ...]] = []
+    entries: set[tuple[str, ...]] = set()
     if row.sticky:
-        entries.append(("sticky", row.tenant, row.conversation, row.tool, row.args_digest))
+        entries.add(("sticky", row.tenant, row.conversation, row.tool, row.args_digest))
     if row.state in _UNSETTLED:
-        entries.append(("unsettled", row.run_id))
+        entries.add(("unsettled", row.run_id))
     return entries
 
 

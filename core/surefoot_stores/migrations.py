@@ -8,7 +8,7 @@ from typing import Final
 
 from surefoot.errors import StoreUnavailable
 
-__all__ = ["MIGRATIONS", "migrate", "version"]
+__all__ = ["MIGRATIONS", "migrate", "refuse_foreign", "version"]
 
 MIGRATIONS: Final[list[list[str]]] = [
     [
@@ -40,18 +40,32 @@ MIGRATIONS: Final[list[list[str]]] = [
         "CREATE TABLE payloads (digest TEXT NOT NULL UNIQUE, text TEXT NOT NULL) STRICT",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
         "PRAGMA user_version = 1",
-    ]
+    ],
+    [
+        # Both pages of a call's commits that it had are saved: what is open in a run is looked for by its slot space, which is
+        # the run itself unless that was forked; only then the run has to be found.
+        "DROP INDEX calls_unsettled",
+        "CREATE INDEX calls_forked ON calls (run_id) WHERE run_id <> scope",
+        "PRAGMA user_version = 2",
+    ],
 ]
 
 
-def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date, one transaction a step. Another process may do the same at the same time.
+def refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+    """Raise :class:`~surefoot.StoreUnavailable` when another program or a newer surefoot wrote the file. Nothing is changed."""
+    theirs = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name LIMIT 20")]
+    found = version(db)
+    if theirs and not {"calls", "leases", "payloads"} <= set(theirs):
+        raise StoreUnavailable(
+            f"{path} is the database of another program (it has {', '.join(theirs[:3])}); give surefoot a file of its own"
+        )
+    if found > len(MIGRATIONS):
+        raise StoreUnavailable(f"the store {path} was written by a newer surefoot (schema {found}); upgrade surefoot to open it")
 
-    Raises :class:`~surefoot.StoreUnavailable` when the file was written by a newer surefoot; it is not touched then.
-    """
-    while (found := version(db)) != len(MIGRATIONS):
-        if found > len(MIGRATIONS):
-            raise StoreUnavailable(f"the store {path} was written by a newer surefoot (schema {found}); upgrade surefoot to open it")
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the schema up to date, one transaction a step. Another process may do the same at the same time."""
+    while (found := version(db)) < len(MIGRATIONS):
         db.execute("BEGIN IMMEDIATE")
         try:
             if version(db) == found:

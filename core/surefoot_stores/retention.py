@@ -46,7 +46,7 @@ _ERASE_OUTPUTS: Final = "UPDATE checkpoints SET output = NULL WHERE run_id = ?"
 _DROP_LOG: Final = ("DELETE FROM checkpoints WHERE run_id = ?", "DELETE FROM events WHERE run_id = ?")
 # Namespaces whose keys are the run's id, or begin with it and a slash.
 _PAYLOADS: Final = ("inputs", "history", "journal")
-_TRACES: Final = ("attempts", "usage", "langgraph.nested")
+_TRACES: Final = ("attempts", "modes", "usage", "langgraph.nested")
 
 
 class _Rewritable(Protocol):

@@ -7,16 +7,16 @@ from typing import Final
 
 from surefoot.types import CallRecord, Checkpoint, Event
 
-__all__ = ["CALL", "CHECKPOINT", "EVENT", "MUTABLE", "readable"]
+__all__ = ["CALL", "CHECKPOINT", "EVENT", "MUTABLE", "PLACE", "readable"]
 
 CALL: Final = [f.name for f in fields(CallRecord)]
 CHECKPOINT: Final = [f.name for f in fields(Checkpoint)]
 EVENT: Final = [f.name for f in fields(Event)]
-_IDENTITY: Final = frozenset(
-    "call_id key tenant conversation run_id scope path tool args_digest arguments alias occurrence created".split()  # noqa: SIM905 - shorter to read
-)
+PLACE: Final = ["conversation", "run_id", "scope", "path", "alias", "occurrence"]
+"""Columns of a call that an update changes when its body is about to be entered: who asks for it, and where."""
+_IDENTITY: Final = frozenset(["call_id", "key", "tenant", "tool", "args_digest", "arguments", "created", *PLACE])
 MUTABLE: Final = [name for name in CALL if name not in _IDENTITY]
-"""Columns of a call that an update may change."""
+"""Columns of a call that any update may change."""
 
 
 def readable(reason: str) -> str:

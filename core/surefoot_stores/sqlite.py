@@ -19,7 +19,7 @@ from surefoot.contracts.store import agreed_key
 from surefoot.errors import StoreUnavailable, UsageError
 from surefoot_stores import owners
 from surefoot_stores.forks import close_before_fork, lock
-from surefoot_stores.migrations import migrate
+from surefoot_stores.migrations import migrate, refuse_foreign
 from surefoot_stores.queue import Job, Locked, Queue, deliver, finished
 from surefoot_stores.tables import Tables
 
@@ -66,8 +66,8 @@ class SqliteStore(Store):
         name = url.removeprefix(_SCHEME)
         if name in {"", url} or name.startswith(":memory:"):
             raise UsageError(f"{url!r} names no file: write sqlite:///path.db, sqlite:////absolute/path.db, or memory:// for tests")
-        self.url = url
-        self.path = Path(name).absolute()
+        self.path = Path(name).resolve()  # one file has one lock file and one name, whichever link or folder it is reached from
+        self.url = f"{_SCHEME}{self.path}"
         self._owners = f"{self.path}.owners"
         self._tables: Tables | None = None
         self._inside = 0
@@ -251,8 +251,9 @@ class SqliteStore(Store):
         db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             with owners.alone(self._owners):  # two processes that switch one file to WAL at once are both refused
+                refuse_foreign(db, self.path)
                 db.execute("PRAGMA journal_mode = WAL")
-                migrate(db, self.path)
+                migrate(db)
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
             db.execute("PRAGMA busy_timeout = 0")  # from here on, who waits does so in _begin

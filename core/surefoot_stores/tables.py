@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from operator import attrgetter, itemgetter
 from typing import Any, Final
@@ -19,6 +19,7 @@ from surefoot_stores.rows import CALL as _CALL
 from surefoot_stores.rows import CHECKPOINT as _CHECKPOINT
 from surefoot_stores.rows import EVENT as _EVENT
 from surefoot_stores.rows import MUTABLE as _MUTABLE
+from surefoot_stores.rows import PLACE as _PLACE
 from surefoot_stores.rows import readable
 
 __all__ = ["Tables"]
@@ -32,9 +33,14 @@ def _insert(table: str, names: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - constants of this module
 
 
+def _updating(names: Sequence[str]) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Return the statement that updates these columns, and what picks their values."""
+    return f"UPDATE calls SET {', '.join(f'{n} = ?' for n in names)} WHERE call_id = ? AND version = ?", itemgetter(*names)  # noqa: S608 - constants
+
+
 _INSERT_CALL: Final = _insert("calls", _CALL)
-_mutable_row: Final = itemgetter(*_MUTABLE)
-_UPDATE_CALL: Final = f"UPDATE calls SET {', '.join(f'{n} = ?' for n in _MUTABLE)} WHERE call_id = ? AND version = ?"  # noqa: S608 - constants
+_UPDATE: Final = _updating(_MUTABLE)
+_ENTER: Final = _updating([*_MUTABLE, *_PLACE])  # apart, because naming a column has SQLite write its indexes again
 _INSERT_CHECKPOINT: Final = _insert("checkpoints", _CHECKPOINT)
 _INSERT_EVENT: Final = _insert("events", _EVENT)
 _SELECT_CALLS: Final = f"SELECT {', '.join(_CALL)} FROM calls "  # noqa: S608 - constants
@@ -43,7 +49,9 @@ _LIST_EVENTS: Final = f"SELECT {', '.join(_EVENT)} FROM events WHERE run_id = ? 
 _GET_CALL: Final = _SELECT_CALLS + "WHERE call_id = ?"
 _HEAD: Final = "SELECT seq, link FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
 _STICKY: Final = _SELECT_CALLS + "WHERE tenant = ? AND conversation = ? AND tool = ? AND args_digest = ? AND sticky = 1 ORDER BY ordinal"
-_UNSETTLED: Final = _SELECT_CALLS + "WHERE run_id = ? AND state IN ('intent', 'in_doubt') ORDER BY ordinal"
+_OF_RUN: Final = """SELECT ordinal FROM calls WHERE scope = ?1 AND run_id = ?1
+         UNION ALL SELECT ordinal FROM calls WHERE run_id = ?1 AND run_id <> scope"""
+_UNSETTLED: Final = _SELECT_CALLS + f"WHERE ordinal IN ({_OF_RUN}) AND state IN ('intent', 'in_doubt') ORDER BY ordinal"
 # Two queries and not one OR: for that SQLite would use the index for the scope only, and read the whole of it.
 _BELOW: Final = """SELECT ordinal FROM calls WHERE scope = ?1 AND path = ?2
          UNION ALL SELECT ordinal FROM calls WHERE scope = ?1 AND path >= ?3 AND path < ?4"""
@@ -182,7 +190,8 @@ class _Calls(_Table, Ledger):
 
     def update(self, record: CallRecord) -> CallRecord:
         new = record.changed(version=record.version + 1)
-        if self._write(_UPDATE_CALL, [*_mutable_row(self._values(new)), record.call_id, record.version]) != 1:
+        statement, values = _ENTER if new.state is CallState.INTENT else _UPDATE
+        if self._write(statement, [*values(self._values(new)), record.call_id, record.version]) != 1:
             raise LeaseLost(f"call {record.call_id} was changed by somebody else", call_id=record.call_id)
         if new.state is CallState.INTENT:
             self._known["call", record.call_id] = new

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from surefoot import IntegrityError
+from surefoot import IntegrityError, NotCommitted
 from surefoot_mcp_server.child import Child
 from surefoot_mcp_server.lines import lines
 from surefoot_mcp_server.pins import all_tools
@@ -60,37 +60,30 @@ async def tools_of(command: Sequence[str]) -> dict[str, Any]:
 
 async def tools_at(upstream: str) -> dict[str, Any]:
     """List the tools of a server that speaks HTTP. Raises :class:`~surefoot.IntegrityError` when it does not list them."""
-    import httpx
-
-    from surefoot_mcp_server import sse
+    from surefoot_mcp_server.upstream import BROKEN, Upstream
 
     numbers = itertools.count(1)
-    headers = {"accept": "application/json, text/event-stream"}
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
     if (own := os.environ.get("SUREFOOT_MCP_AUTHORIZATION")) is not None:
         headers["authorization"] = own
 
-    async with httpx.AsyncClient(headers=headers, timeout=_PATIENCE, trust_env=False) as client:
+    async with Upstream() as server:
 
         async def say(message: Mapping[str, Any]) -> None:
-            await client.post(upstream, json=message)
+            await server.ask(upstream, headers, message)
 
         async def ask(method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-            about = f"surefoot-{next(numbers)}"
             modern = {"mcp-method": method, "mcp-protocol-version": _ENVELOPE[_REVISION]} if params.get("_meta") else {}
-            body = {"jsonrpc": "2.0", "id": about, "method": method, "params": params}
-            found = await client.post(upstream, json=body, headers=modern)
-            if "mcp-session-id" in found.headers:
-                client.headers["mcp-session-id"] = found.headers["mcp-session-id"]
-            if not found.headers.get("content-type", "").startswith("text/event-stream"):
-                message = loosely(found.content)
-                return message if isinstance(message, dict) else {"error": f"HTTP status {found.status_code}"}
-            messages = [event.message async for event in sse.events(found.aiter_bytes())]
-            return next((message for message in messages if identity(message) == about), {})
+            body = {"jsonrpc": "2.0", "id": f"surefoot-{next(numbers)}", "method": method, "params": params}
+            message, told = await server.ask(upstream, headers | modern, body)
+            if "mcp-session-id" in told:
+                headers["mcp-session-id"] = told["mcp-session-id"]
+            return message
 
         try:
             return await _listed(upstream, say, ask)
-        except httpx.HTTPError as exc:
-            raise IntegrityError(f"the server {upstream} cannot be asked for its tools ({type(exc).__name__})") from exc
+        except (NotCommitted, *BROKEN) as exc:
+            raise IntegrityError(f"the server {upstream} cannot be asked for its tools ({type(exc.__cause__ or exc).__name__})") from exc
 
 
 async def _listed(server: str, say: Say, ask: Ask) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from surefoot_mcp_server.asking import tools_at, tools_of
 from surefoot_mcp_server.child import Child
 from surefoot_mcp_server.governor import Governor
 from surefoot_mcp_server.lines import sink_of, source_of
+from surefoot_mcp_server.people import void
 from surefoot_mcp_server.pins import Pins
 from surefoot_mcp_server.probe import Prober
 from surefoot_mcp_server.rules import Rules, named_after
@@ -126,6 +127,7 @@ def pin(context: Context, /, command: tuple[str, ...], name: str | None, upstrea
         found = pins.differences(tools)
         if not dry_run:
             pins.approve(tools)
+            void(guard, {f"{server}/{change.tool}" for change in found}, "the tool's definition changed, and was approved anew")
     if as_json:
         print_json(server=server, approved=not dry_run, tools=sorted(tools), changes=[change.as_json() for change in found])
     else:
@@ -170,13 +172,27 @@ def serve(
     try:
         from surefoot_mcp_server import serving
     except ImportError as exc:
-        raise AdapterUnavailable(f"serving over HTTP needs {exc.name}; run: pip install 'surefoot[mcp]'") from exc
+        raise AdapterUnavailable(f"serving over HTTP needs {exc.name}; run: pip install 'surefoot[mcp-gateway]'") from exc
 
     declared, prober = Rules(name or named_after([upstream]), **rules), Prober()
     guard = Guard(context.url, tools=declared.tools(prober), policy=policy, wait=wait)
     _log_to_stderr()
     options = serving.options(upstream, hosts, origins, timeout, forward_authorization=forward_authorization)
     sys.exit(asyncio.run(serving.serve(guard, declared, prober, options, host, port)))
+
+
+@mcp.command()
+@click.option("--by", metavar="NAME", help="Who may settle calls and decide approvals through it; recorded. Default: nobody.")
+@click.pass_obj
+def control(context: Context, /, by: str | None) -> None:
+    """Be an MCP server on standard input and output that answers what happened in the store's runs.
+
+    With --by, the person who uses the client settles calls in doubt and decides approvals through it.
+    """
+    from surefoot_mcp_server.control import server
+
+    with context.guard() as guard:
+        server(guard, by).run()
 
 
 def _log_to_stderr() -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from surefoot import (
+    ApprovalPending,
     BudgetExceeded,
     CallState,
     Denied,
@@ -37,19 +38,19 @@ from surefoot.engine.program import Do, Tx
 from surefoot.engine.run import RunSpec, close_run, open_run
 from surefoot.engine.transitions import CallEvent
 from surefoot.engine.unit import Unit
+from surefoot_mcp_server import outer
+from surefoot_mcp_server.crashes import Crashes
+from surefoot_mcp_server.people import Elicit, People, void
 from surefoot_mcp_server.pins import Change, Pins
 from surefoot_mcp_server.rules import Rules
 from surefoot_mcp_server.wire import Asked, error, kind_of, refusal, replayed
 
-__all__ = ["Answer", "Governor", "Lost", "Reply"]
+__all__ = ["Answer", "Governor", "Reply"]
 
 _log = logging.getLogger("surefoot.mcp")
 _AT_MOST_ONCE: Final = frozenset({Effect.UNSAFE, Effect.UNCLASSIFIED})
 _FLUSH_AFTER: Final = 0.2
-
-
-class Lost(Overdue):
-    """Nobody will say how the call ended: the server went away, the client cancelled it, or its time is up. The message says which."""
+_NOT_APPROVED: Final = "the tool is not as it was approved"
 
 
 class _Said(Exception):
@@ -102,11 +103,15 @@ class Answer:
 class Governor:
     """Sends tool calls of one server through a guard. One for each connection."""
 
-    def __init__(self, guard: Guard, rules: Rules, tenant: str = "default") -> None:
+    def __init__(self, guard: Guard, rules: Rules, tenant: str = "default", *, inside: bool = False) -> None:
         self.guard = guard
         self.rules = rules
         self.tenant = tenant
-        self.pins = Pins(guard, rules.server)
+        self.pins = None if inside else Pins(guard, rules.server)
+        self._inside = inside
+        """It is in the server's own process: there is nothing to pin, and nobody says when its last call has ended."""
+        self._people = People(guard, rules, tenant)
+        self._crashes = Crashes(guard, tenant, rules.conversation)
         self._numbers = itertools.count(1)
         self._session: LiveRun | None = None
         self._opening = asyncio.Lock()
@@ -126,25 +131,35 @@ class Governor:
         while page := unit.calls.list(state=CallState.INTENT, after=after, limit=500):
             after = page[-1].call_id
             for row in page:
-                mine = row.conversation == self.rules.conversation and row.effect in _AT_MOST_ONCE
-                if mine and not self.guard.is_running(row):
-                    unit.move(row, CallEvent.LOST, reason="the proxy ended between its intent and its outcome")
+                if row.conversation == self.rules.conversation and not self.guard.is_running(row):
+                    lost = unit.move(row, CallEvent.LOST, reason="the proxy ended between its intent and its outcome")
+                    self._crashes.proxy_died(unit, lost)
 
     async def call(
-        self, asked: Asked, dispatch: Callable[[], Awaitable[Reply]], tools: Callable[[], Awaitable[Mapping[str, Any]]]
+        self,
+        asked: Asked,
+        dispatch: Callable[[], Awaitable[Reply]],
+        tools: Callable[[], Awaitable[Mapping[str, Any]]],
+        elicit: Elicit | None = None,
     ) -> Answer:
         """Govern one call; ``dispatch`` sends it to the server and returns what came back. Never raises an error of the call's.
 
-        ``dispatch`` raises :class:`~surefoot.NotCommitted` where the server cannot have got it, and :class:`Lost`. ``tools`` returns the
-        server's tools as it lists them now; a tool that is not as it was approved is neither called nor answered from the ledger.
+        ``dispatch`` raises :class:`~surefoot.NotCommitted` where the server cannot have got it, and :class:`.lost.Lost`. ``tools`` returns
+        the server's tools as it lists them now; a tool that is not as it was approved is neither called nor answered from the ledger.
+        ``elicit`` asks the client's user about a call that a policy lets a person decide, where the client can be asked in between.
         """
         if asked.key is None and self.rules.needs_key(asked.tool):
             what = "it needs an idempotency key, a name for the operation that stays the same when it is retried"
             return Answer(outcome=refusal(asked, f"{asked.tool} was not executed: {what}.", "idempotency_key_required"))
         try:
-            if changed := await self.pins.problem(asked.tool, tools):
+            if self.pins is not None and (changed := await self.pins.problem(asked.tool, tools)):
+                void(self.guard, [self.rules.qualified(asked.tool)], _NOT_APPROVED)
                 return Answer(outcome=_changed(asked, changed))
-            return await self._governed(asked, dispatch)
+            crashes = await self._crashes.of(self.rules.qualified(asked.tool), asked, self.effect(asked.tool))
+            counted = await outer.counted(self, asked)
+            if counted is outer.Counted.NOT_HERE:
+                return await self._governed(asked, crashes.noting(dispatch), elicit)
+            return Answer(await dispatch()) if counted is outer.Counted.NOW else Answer(outcome=outer.refused(asked))
         except SurefootError as exc:
             return Answer(outcome=await self._refused(asked, exc))
         except (Overdue, TimeoutError) as exc:
@@ -155,10 +170,34 @@ class Governor:
             _log.exception("%s could not be governed", asked.tool)
             return Answer(outcome=error(-32603, f"surefoot could not govern this {asked.tool} call; its log says why"))
 
-    async def _governed(self, asked: Asked, dispatch: Callable[[], Awaitable[Reply]]) -> Answer:
+    async def _governed(self, asked: Asked, dispatch: Callable[[], Awaitable[Reply]], elicit: Elicit | None) -> Answer:
+        """Govern a call; where a policy has a person decide, ask that person, and begin again once somebody has."""
+        if not self._people.may(asked.tool):
+            return await self._once(asked, dispatch, self._key(asked))
+        key = self._key(asked) or await self._people.key(asked)
+        try:
+            given = await self._once(asked, dispatch, key, waits=True)
+        except ApprovalPending as pending:
+            if (question := await self._people.ask(asked, pending, elicit)) is not None:
+                return Answer(outcome=question)
+            given = await self._decided(asked, dispatch, key)
+        except Denied:
+            await self._people.decided(asked)
+            raise
+        await self._people.decided(asked)
+        return given
+
+    async def _decided(self, asked: Asked, dispatch: Callable[[], Awaitable[Reply]], key: str) -> Answer:
+        try:
+            return await self._once(asked, dispatch, key, waits=True)
+        except Denied as exc:
+            return Answer(outcome=await self._refused(asked, exc))
+
+    async def _once(self, asked: Asked, dispatch: Callable[[], Awaitable[Reply]], key: str | None, *, waits: bool = False) -> Answer:
+        """Take a call to the guard; one that may wait for a person has a run of its own, which stays open meanwhile."""
         effect = self.effect(asked.tool)
-        key = self._key(asked)
-        run = await self._run(effect)
+        run = await (self._open() if waits else self._run(effect))
+        status = RunStatus.COMPLETED
         frame = Frame(run, None, element("call", next(self._numbers)), run.next_entry(), asked.tool)
         found = _Found()
         request = Request(self.rules.qualified(asked.tool), asked.what, self, key=key)
@@ -172,9 +211,12 @@ class Governor:
             if found.reply is not None:
                 return Answer(found.reply)
             raise
+        except ApprovalPending:
+            status = RunStatus.OPEN
+            raise
         finally:
             if run is not self._session:
-                await self._close(run)
+                await self._close(run, status)
         if effect is Effect.READ:
             self._flush_soon()
         if found.reply is not None:
@@ -194,7 +236,7 @@ class Governor:
 
     async def _run(self, effect: Effect) -> LiveRun:
         """Return the run of a call: the session's, or one of its own for an unsafe one, so that it holds nothing but itself."""
-        if effect is Effect.UNSAFE:
+        if effect is Effect.UNSAFE or self._inside:
             return await self._open()
         async with self._opening:
             if self._session is None:
@@ -209,9 +251,9 @@ class Governor:
         run.conversation = self.rules.conversation
         return run
 
-    async def _close(self, run: LiveRun) -> None:
+    async def _close(self, run: LiveRun, status: RunStatus = RunStatus.COMPLETED) -> None:
         try:
-            await self.guard.adrive(close_run(self.guard, run, RunStatus.COMPLETED))
+            await self.guard.adrive(close_run(self.guard, run, status))
         except (InDoubt, StoreUnavailable) as exc:  # the call's own answer says it
             _log.debug("run %s stays open: %s", run.record.run_id, exc)
 

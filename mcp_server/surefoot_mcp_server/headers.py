@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from surefoot_mcp_server.wire import Asked
 
-__all__ = ["Door", "mismatch", "onward", "parameters"]
+__all__ = ["MISMATCH", "Door", "mismatch", "onward", "parameters", "tenant_of", "unreadable"]
 
 MISMATCH: Final = -32020
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
@@ -71,6 +71,16 @@ def onward(headers: Pairs, *, secrets: bool) -> list[tuple[str, str]]:
     named = {name.strip().lower() for key, value in headers if key.lower() == "connection" for name in value.split(",")}
     barred = _HOP | named | (frozenset() if secrets else _SECRET)
     return [(name, value) for name, value in headers if name.lower() not in barred]
+
+
+def unreadable(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Return the name of a header that cannot be passed on as it came, or ``None``."""
+    for name, value in headers:
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return name.decode("latin-1")
+    return None
 
 
 def tenant_of(authorization: str | None) -> str:

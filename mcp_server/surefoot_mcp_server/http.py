@@ -6,13 +6,13 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -20,11 +20,14 @@ from starlette.routing import Route
 
 from surefoot import Effect, IntegrityError, NotCommitted, current_call
 from surefoot_mcp_server import sse
-from surefoot_mcp_server.governor import Answer, Governor, Lost, Reply
-from surefoot_mcp_server.headers import MISMATCH, Door, mismatch, onward, parameters, tenant_of
+from surefoot_mcp_server.governor import Answer, Governor, Reply
+from surefoot_mcp_server.headers import MISMATCH, Door, mismatch, onward, parameters, tenant_of, unreadable
 from surefoot_mcp_server.lines import Overlong
+from surefoot_mcp_server.lost import Died, Lost
 from surefoot_mcp_server.pins import all_tools
+from surefoot_mcp_server.upstream import BROKEN, Upstream, is_stream, pairs
 from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, parse
+from surefoot_mcp_server.wire import onward as without_answer
 
 __all__ = ["Gateway", "Options"]
 
@@ -32,7 +35,6 @@ _log = logging.getLogger("surefoot.mcp")
 _METHODS: Final = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"]
 _REFUSED: Final = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 411, 413, 415, 421, 429})
 """Statuses with which HTTP and the protocol refuse a request before it is read as a call."""
-_STREAM: Final = "text/event-stream"
 _SESSION: Final = "mcp-session-id"
 _LIST: Final = "tools/list"
 _LEFT: Final = "its client went away"
@@ -67,7 +69,7 @@ class _Exchange:
     """What the client gets, at its own pace."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """The server's response has begun and is a stream, or there is an answer."""
-    stream: httpx.Response | None = None
+    stream: aiohttp.ClientResponse | None = None
     answer: Answer | None = None
     left: bool = False
     replied: asyncio.Task[Reply] | None = None
@@ -97,10 +99,10 @@ class Gateway:
     of another one, whatever its id.
     """
 
-    def __init__(self, options: Options, governor: Callable[[str], Governor], client: httpx.AsyncClient) -> None:
+    def __init__(self, options: Options, governor: Callable[[str], Governor], server: Upstream) -> None:
         self._options = options
         self._make = governor
-        self._client = client
+        self._server = server
         self._governors: dict[str, Governor] = {}
         self._running: set[_Exchange] = set()
         self._late: dict[tuple[str, str, str | int], str] = {}
@@ -124,6 +126,8 @@ class Gateway:
         """Answer one request."""
         if (why := self._options.door.refuses(request.headers)) is not None:
             return Response(why, 403)
+        if (name := unreadable(request.headers.raw)) is not None:
+            return Response(f"the header {name} is not UTF-8", 400)
         if request.method != "POST":
             return await self._pass(request, None)
         body = await _body(request)
@@ -149,44 +153,46 @@ class Gateway:
                 self._spawn(self._governors.pop(next(iter(self._governors))).close())
         return self._governors[tenant]
 
-    def _request(self, request: Request, body: bytes | None, **more: str) -> httpx.Request:
-        """Return the request to the server."""
+    async def _send(self, request: Request, body: bytes | None, **more: str) -> aiohttp.ClientResponse:
+        """Send a client's request to the server."""
+        headers = self._headers(request)
+        headers += [(name, value) for name, value in more.items() if name not in request.headers]
+        path = request.scope["raw_path"].decode("latin-1") if request.scope.get("raw_path") else request.url.path
+        query = f"?{request.url.query}" if request.url.query else ""
+        return await self._server.send(request.method, f"{self._origin}{path}{query}", headers, body)
+
+    def _headers(self, request: Request) -> list[tuple[str, str]]:
+        """Return the headers that pass to the server, and those that it gets from us."""
         headers = onward(request.headers.items(), secrets=self._options.forward_authorization)
         if self._options.authorization is not None:
             headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
             headers.append(("authorization", self._options.authorization))
-        headers += [("accept-encoding", "identity"), *((name, value) for name, value in more.items() if name not in request.headers)]
-        path = request.scope["raw_path"].decode("latin-1") if request.scope.get("raw_path") else request.url.path
-        query = f"?{request.url.query}" if request.url.query else ""
-        return self._client.build_request(request.method, f"{self._origin}{path}{query}", headers=headers, content=body)
+        return [*headers, ("accept-encoding", "identity")]
 
     # --- everything else
 
     async def _pass(self, request: Request, body: bytes | None) -> Response:
         """Pass a request on, and its response back, byte for byte."""
         try:
-            found = await self._client.send(self._request(request, body), stream=True)
-        except httpx.HTTPError as exc:
-            return Response(f"the server at {self._origin} cannot be reached ({type(exc).__name__})", 502)
-        chunks = found.aiter_raw()
-        if request.method == "GET" and self._is_stream(found):
-            chunks = self._watched(request, found)
-        return self._as_it_came(StreamingResponse(_closing(chunks, found), found.status_code), found)
+            found = await self._send(request, body)
+        except (NotCommitted, *BROKEN) as exc:
+            return Response(f"the server at {self._origin} cannot be reached ({type(exc.__cause__ or exc).__name__})", 502)
+        chunks: AsyncIterator[bytes] = found.content.iter_any()
+        if request.method == "GET" and is_stream(found):
+            chunks = self._watched(request, chunks)
+        return self._as_it_came(StreamingResponse(_closing(chunks, found), found.status), found)
 
-    def _is_stream(self, found: httpx.Response) -> bool:
-        return str(found.headers.get("content-type", "")).startswith(_STREAM)
-
-    def _as_it_came(self, response: Response, found: httpx.Response) -> Response:
+    def _as_it_came(self, response: Response, found: aiohttp.ClientResponse) -> Response:
         """Give a response the server's headers, each as often as it came."""
-        passing = onward(found.headers.multi_items(), secrets=self._options.forward_authorization)
+        passing = onward(pairs(found), secrets=self._options.forward_authorization)
         length = [pair for pair in response.raw_headers if pair[0] == b"content-length"]
         response.raw_headers = length + [(name.encode("latin-1"), value.encode("latin-1")) for name, value in passing]
         return response
 
-    async def _watched(self, request: Request, found: httpx.Response) -> AsyncIterator[bytes]:
+    async def _watched(self, request: Request, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the events of a stream; the result of a call whose own stream ended before is recorded before it passes."""
         governor, session = self._governor(request), request.headers.get(_SESSION, "")
-        async for event in sse.events(found.aiter_raw()):
+        async for event in sse.events(chunks):
             about = identity(event.message)
             call_id = self._late.pop((governor.tenant, session, about), None) if about is not None else None
             if call_id is not None:
@@ -205,6 +211,7 @@ class Gateway:
             raise Malformed(str(exc), exc.code, about) from None
         if (why := mismatch(request.headers.items(), asked, message)) is not None:
             raise Malformed(why, MISMATCH, about)
+        body = dump(without_answer(message)) if asked.answered else body
         exchange = _Exchange(request, body, about, asked, self._governor(request))
         if request.headers.get(_SESSION) and self._at(exchange.place) is not None:
             raise Malformed("the id of this tools/call is that of one that has no answer yet", -32600, about)
@@ -216,7 +223,7 @@ class Gateway:
             self._leave(exchange)
             raise
         if exchange.stream is not None:
-            return self._as_it_came(StreamingResponse(self._stream(exchange), exchange.stream.status_code), exchange.stream)
+            return self._as_it_came(StreamingResponse(self._stream(exchange), exchange.stream.status), exchange.stream)
         return self._answered(exchange)
 
     def _at(self, place: tuple[str, str, str | int]) -> _Exchange | None:
@@ -236,8 +243,8 @@ class Gateway:
         given = exchange.answer
         assert given is not None  # noqa: S101 - else it had not begun
         if given.reply is not None and given.reply.response is not None:
-            found: httpx.Response = given.reply.response
-            return self._as_it_came(Response(given.reply.line, found.status_code), found)
+            found: aiohttp.ClientResponse = given.reply.response
+            return self._as_it_came(Response(given.reply.line, found.status), found)
         return _json(answer(exchange.about, given.outcome or {}), 200)
 
     async def _stream(self, exchange: _Exchange) -> AsyncIterator[bytes]:
@@ -281,31 +288,27 @@ class Gateway:
 
         async def ask(params: Mapping[str, Any]) -> Mapping[str, Any]:
             own = f"surefoot-{uuid.uuid4().hex}"
-            body = dump({"jsonrpc": "2.0", "id": own, "method": _LIST, "params": params})
-            request = self._request(exchange.request, body)
-            for name in ("mcp-name", *exchange.asked.headers):
-                request.headers.pop(name, None)
-            if "mcp-method" in request.headers:
-                request.headers["mcp-method"] = _LIST
+            headers = {name: value for name, value in self._headers(exchange.request) if name not in {"mcp-name", *exchange.asked.headers}}
+            if "mcp-method" in headers:
+                headers["mcp-method"] = _LIST
             try:
-                found = await self._client.send(request)
-            except httpx.HTTPError as exc:
-                raise IntegrityError(f"the server cannot be asked for its tools ({type(exc).__name__})") from exc
-            if not self._is_stream(found):
-                return _object(loosely(found.content))
-            messages = [event.message async for event in sse.events(found.aiter_bytes())]
-            return _object(next((message for message in messages if identity(message) == own), None))
+                found, _ = await self._server.ask(
+                    self._options.upstream, headers, {"jsonrpc": "2.0", "id": own, "method": _LIST, "params": params}
+                )
+            except (NotCommitted, *BROKEN) as exc:
+                raise IntegrityError(f"the server cannot be asked for its tools ({type(exc.__cause__ or exc).__name__})") from exc
+            return found
 
         return await all_tools(ask, {"_meta": dict(exchange.asked.envelope)} if exchange.asked.envelope else {})
 
     async def _dispatch(self, exchange: _Exchange) -> Reply:
         """Send the call to the server and wait for its response: the body of the governed call."""
         active = current_call()
-        if exchange.left or active is None:
+        if exchange.left:
             raise NotCommitted("its client went away before it was sent")
-        key = exchange.asked.key or active.idempotency_key
-        ask = self._request(exchange.request, exchange.body, **{"idempotency-key": key})
-        exchange.replied = asyncio.ensure_future(self._reply(exchange, ask, active.call_id))
+        key = exchange.asked.key or (active.idempotency_key if active else "")
+        call_id = active.call_id if active else exchange.asked.effect or ""
+        exchange.replied = asyncio.ensure_future(self._reply(exchange, key, call_id))
         try:
             done, _ = await asyncio.wait({exchange.replied}, timeout=self._options.limit)
             if not done:
@@ -316,43 +319,36 @@ class Gateway:
         finally:
             exchange.replied.cancel()
 
-    async def _reply(self, exchange: _Exchange, ask: httpx.Request, call_id: str) -> Reply:
+    async def _reply(self, exchange: _Exchange, key: str, call_id: str) -> Reply:
         try:
-            found = await self._client.send(ask, stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as exc:
-            raise NotCommitted(f"the server at {self._origin} cannot be reached ({type(exc).__name__})") from exc
-        except httpx.HTTPError as exc:
-            raise Lost(f"the connection to the server broke ({type(exc).__name__})") from exc
-        try:
-            if self._is_stream(found) and found.is_success:
-                return await self._streamed(exchange, found, call_id)
-            return await self._whole(exchange, found)
-        except (httpx.HTTPError, Overlong) as exc:
-            raise Lost(f"the connection to the server broke ({type(exc).__name__})") from exc
-        finally:
-            with suppress(httpx.HTTPError):
-                await found.aclose()
+            found = await self._send(exchange.request, exchange.body, **{"idempotency-key": key})
+            with closing(found):
+                if is_stream(found) and found.ok:
+                    return await self._streamed(exchange, found, call_id)
+                return await self._whole(exchange, found)
+        except (*BROKEN, Overlong) as exc:
+            raise Died(f"the connection to the server broke ({type(exc).__name__})") from exc
 
-    async def _whole(self, exchange: _Exchange, found: httpx.Response) -> Reply:
+    async def _whole(self, exchange: _Exchange, found: aiohttp.ClientResponse) -> Reply:
         """Return a response that is no stream."""
         body = bytearray()
-        async for chunk in found.aiter_raw():
+        async for chunk in found.content.iter_any():
             body += chunk
             if len(body) > LIMIT:
                 raise Lost(f"the server's answer is longer than {LIMIT} bytes")
         message = loosely(bytes(body))
-        if found.status_code in _REFUSED:
+        if found.status in _REFUSED:
             return Reply(bytes(body), message if isinstance(message, dict) else {}, found, refused=True)
-        if not isinstance(message, dict) or identity(message) != exchange.about or not found.is_success:
-            raise Lost(f"the server answered {found.status_code}, and not the call")
+        if not isinstance(message, dict) or identity(message) != exchange.about or not found.ok:
+            raise Lost(f"the server answered {found.status}, and not the call")
         return Reply(bytes(body), message, found)
 
-    async def _streamed(self, exchange: _Exchange, found: httpx.Response, call_id: str) -> Reply:
+    async def _streamed(self, exchange: _Exchange, found: aiohttp.ClientResponse, call_id: str) -> Reply:
         """Hand the events of a stream on, up to the response."""
         exchange.stream = found
         exchange.begun.set()
         resumable = False
-        async for event in sse.events(found.aiter_raw()):
+        async for event in sse.events(found.content.iter_any()):
             resumable = resumable or event.resumable
             if identity(event.message) == exchange.about and "method" not in event.message:
                 return Reply(event.raw, event.message, found)
@@ -363,7 +359,7 @@ class Gateway:
             if len(self._late) > _MOST_LATE:
                 del self._late[next(iter(self._late))]
             raise Lost("the server closed the stream, and said that the rest comes on another one")
-        raise Lost("the server closed the stream before it answered")
+        raise Died("the server closed the stream before it answered")
 
     async def _cancelled(self, request: Request, message: Mapping[str, Any]) -> bool:
         """Take the cancellation of an unsafe call, which is finished and recorded instead; return whether it was one."""
@@ -373,10 +369,6 @@ class Gateway:
             return False
         found = self._at((self._governor(request).tenant, request.headers.get(_SESSION, ""), about))
         return found is not None and found.unsafe
-
-
-def _object(message: Any) -> Mapping[str, Any]:
-    return message if isinstance(message, dict) else {}
 
 
 def _is_call(message: Any) -> bool:
@@ -399,14 +391,13 @@ async def _disconnected(request: Request) -> None:
             pass
 
 
-async def _closing(chunks: AsyncIterator[bytes], found: httpx.Response) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except httpx.HTTPError as exc:
-        _log.warning("a stream from the server broke: %s", type(exc).__name__)
-    finally:
-        await found.aclose()
+async def _closing(chunks: AsyncIterator[bytes], found: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    with closing(found):
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except BROKEN as exc:
+            _log.warning("a stream from the server broke: %s", type(exc).__name__)
 
 
 def _json(line: bytes, status: int) -> Response:

@@ -35,6 +35,8 @@ class Rules:
     """Tools, and for each the read tool that says whether a call of it in doubt happened."""
     scope: str | None = None
     """What calls belong together: a task, a customer, a conversation. Default: the server."""
+    qualifies: bool = True
+    """Tools have the server's name before theirs in the ledger; not in process, where ``tools=`` names them as they are."""
 
     def __post_init__(self) -> None:
         """Raise :class:`~surefoot.UsageError` for what cannot work."""
@@ -50,7 +52,7 @@ class Rules:
 
     def qualified(self, tool: str) -> str:
         """Return the name of a tool in the ledger; no two servers' tools share one (AS-63)."""
-        return f"{self.server}/{tool}"
+        return f"{self.server}/{tool}" if self.qualifies else tool
 
     def tools(self, prober: Prober) -> dict[str, ToolRule]:
         """Return the guard's rules. A tool's own name counts before patterns, and of several that match, the strictest."""

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import uvicorn
 
 from surefoot import Guard, UsageError
 from surefoot_mcp_server.governor import Governor
 from surefoot_mcp_server.headers import Door
 from surefoot_mcp_server.http import Gateway, Options
-from surefoot_mcp_server.probe import Prober
+from surefoot_mcp_server.probe import Ask, Prober
 from surefoot_mcp_server.rules import Rules
+from surefoot_mcp_server.upstream import Upstream
 
 __all__ = ["options", "serve"]
 
@@ -37,14 +37,13 @@ def options(upstream: str, hosts: Sequence[str], origins: Sequence[str], limit: 
 
 async def serve(guard: Guard, rules: Rules, prober: Prober, given: Options, host: str, port: int) -> int:
     """Serve until a signal ends it; return the exit code."""
-    async with httpx.AsyncClient(
-        timeout=httpx.Timeout(None, connect=10.0), limits=httpx.Limits(max_connections=None), trust_env=False
-    ) as client:
-        gateway = Gateway(given, lambda tenant: Governor(guard, rules, tenant), client)
+    async with Upstream() as upstream:
+        gateway = Gateway(given, lambda tenant: Governor(guard, rules, tenant), upstream)
         await Governor(guard, rules).recover()
-        prober.ask = _asking(given, client)
+        prober.ask = _asking(given, upstream)
+        # h11 reads headers as HTTP has them; the other parser leaves spaces at the end of their values.
         config = uvicorn.Config(
-            gateway.app, host, port, log_level="error", lifespan="off", timeout_graceful_shutdown=3, server_header=False
+            gateway.app, host, port, http="h11", log_level="error", lifespan="off", timeout_graceful_shutdown=3, server_header=False
         )
         server = _Server(config)
         try:
@@ -78,15 +77,15 @@ class _Server(uvicorn.Server):
                 sys.stderr.flush()
 
 
-def _asking(given: Options, client: httpx.AsyncClient) -> Any:
+def _asking(given: Options, upstream: Upstream) -> Ask:
     """Return what asks the server on our own account."""
 
     async def ask(method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        headers = {"accept": "application/json, text/event-stream"} | (
-            {"authorization": given.authorization} if given.authorization else {}
-        )
+        headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+        if given.authorization:
+            headers["authorization"] = given.authorization
         body = {"jsonrpc": "2.0", "id": "surefoot", "method": method, "params": params}
-        found = await client.post(given.upstream, json=body, headers=headers, timeout=_OWN)
-        return dict(found.raise_for_status().json())
+        async with asyncio.timeout(_OWN):
+            return (await upstream.ask(given.upstream, headers, body))[0]
 
     return ask

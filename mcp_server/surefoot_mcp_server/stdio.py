@@ -14,16 +14,19 @@ from typing import Any, Final, TypeAlias
 
 from surefoot import Effect, NotCommitted, current_call
 from surefoot_mcp_server.child import Child
-from surefoot_mcp_server.governor import Governor, Lost, Reply
+from surefoot_mcp_server.governor import Governor, Reply
 from surefoot_mcp_server.lines import Overlong, Sink, Source, lines
+from surefoot_mcp_server.lost import Died, Lost
+from surefoot_mcp_server.people import can_ask
 from surefoot_mcp_server.pins import all_tools
-from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, parse, refusal
+from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, onward, parse, refusal
 
 __all__ = ["Relay"]
 
 _log = logging.getLogger("surefoot.mcp")
 _CANCELLED: Final = "notifications/cancelled"
 _LIST: Final = "tools/list"
+_HELLO: Final = "initialize"
 _LIST_CHANGED: Final = "notifications/tools/list_changed"
 _MOST_CALLS: Final = 1024
 _MOST_BYTES: Final = 4 * LIMIT
@@ -47,6 +50,8 @@ class _InFlight:
     call_id: str | None = None
     wanted: bool = True
     """The client still wants the answer."""
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """It does not any more."""
     came: int = 0
     """Bytes of its response."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,12 +74,20 @@ class Relay:
         self._limit = limit
         self._grace = grace
         self._calls: dict[Id, _InFlight] = {}
+        self._unanswered = 0
+        """Bytes of the requests that these are."""
+        self._left: list[_InFlight] = []
+        """Those that the client does not want any more."""
         self._others: set[Id] = set()
         """Requests of the client that pass, and have no response yet."""
         self._late: dict[Id, str] = {}
         """Requests that nobody waits for any more, and their calls."""
         self._own: dict[Id, asyncio.Future[Mapping[str, Any]]] = {}
-        """Requests of our own."""
+        """Requests of our own to the server."""
+        self._questions: dict[Id, asyncio.Future[Mapping[str, Any]]] = {}
+        """Requests of our own to the client."""
+        self._elicits = False
+        """The client can ask its user."""
         self._prefix = f"surefoot-{uuid.uuid4().hex[:12]}-"
         self._numbers = itertools.count(1)
         self._tools: Mapping[str, Any] | None = None
@@ -101,7 +114,7 @@ class Relay:
             await asyncio.wait({inward, outward, helpers[1]}, return_when=asyncio.FIRST_COMPLETED)
             if not outward.done():
                 await self._finish(outward)
-            await self._end_calls("the server ended before it answered" if outward.done() else _LEFT)
+            await self._end_calls(Died("the server ended before it answered") if outward.done() else Lost(_LEFT))
             code = await self._child.stop(self._hurry, 0 if outward.done() else self._grace)
             await asyncio.wait({outward}, timeout=_GONE)  # what it said at the end
             self._child.close()
@@ -135,7 +148,7 @@ class Relay:
             if call.effect is not Effect.UNSAFE:
                 await self._cancel_upstream(about, call)
 
-    async def _end_calls(self, why: str) -> None:
+    async def _end_calls(self, why: Lost) -> None:
         """Stop waiting for calls, and record that; one that waits for somebody else's is not begun."""
         for about, call in self._calls.items():
             self._lose(about, call, why)
@@ -187,6 +200,12 @@ class Relay:
             return
         if method == _LIST:
             self._changed()
+        if method == _HELLO:
+            self._elicits = can_ask((message.get("params") or {}).get("capabilities"))
+        if method is None and isinstance(about, str) and about.startswith(self._prefix):
+            if (asked := self._questions.pop(about, None)) is not None:
+                asked.set_result(message)
+            return
         if method == _CANCELLED and await self._cancelled(line, message):
             return
         if method is not None and about is not None:
@@ -206,12 +225,13 @@ class Relay:
             asked = Asked.of(message.get("params"))
         except Malformed as exc:
             raise Malformed(str(exc), exc.code, about) from None
+        line = dump(onward(message)) if asked.answered else line
         call = _InFlight(asked, self._governor.effect(asked.tool), len(line))
-        busy = len(self._calls) >= _MOST_CALLS or sum(one.size for one in self._calls.values()) + call.size > _MOST_BYTES
-        if busy:
+        if len(self._calls) >= _MOST_CALLS or self._unanswered + call.size > _MOST_BYTES:
             self._spawn(self._refuse(about, asked))
             return
         self._calls[about] = call
+        self._unanswered += call.size
         self._spawn(self._call(about, line, call))
 
     def _spawn(self, work: Any) -> None:
@@ -232,7 +252,12 @@ class Relay:
         """Take one tool call through the governor and answer it; the outcome is durable before the client sees it (I3)."""
         try:
             await self._left_before(call)
-            given = await self._governor.call(call.asked, partial(self._dispatch, about, line, call), partial(self._listed, call.asked))
+            given = await self._governor.call(
+                call.asked,
+                partial(self._dispatch, about, line, call),
+                partial(self._listed, call.asked),
+                partial(self._elicit, call) if self._elicits else None,
+            )
             seen = False
             if call.wanted:
                 seen = await self._to_client.write(given.reply.line if given.reply else answer(about, given.outcome or {}))
@@ -241,6 +266,8 @@ class Relay:
         finally:
             call.ended.set()
             del self._calls[about]
+            self._left = [one for one in self._left if one is not call]
+            self._unanswered -= call.size
             self._undelivered -= call.came
             if self._undelivered < LIMIT:
                 self._room.set()
@@ -258,13 +285,8 @@ class Relay:
 
     async def _left_before(self, call: _InFlight) -> None:
         """Wait for an equal call that the client has cancelled and that has not ended: what became of it is this one's answer."""
-        for other in list(self._calls.values()):
-            if (
-                other is not call
-                and not other.wanted
-                and other.asked.tool == call.asked.tool
-                and other.asked.arguments == call.asked.arguments
-            ):
+        for other in self._left:
+            if other is not call and other.asked.tool == call.asked.tool and other.asked.arguments == call.asked.arguments:
                 await other.ended.wait()
 
     async def _dispatch(self, about: Id, line: bytes, call: _InFlight) -> Reply:
@@ -279,26 +301,45 @@ class Relay:
         timer = asyncio.get_running_loop().call_later(self._limit, self._overdue, about, call) if self._limit else None
         try:
             if not await self._to_server.write(line):
-                raise Lost("the server stopped reading")
+                raise Died("the server stopped reading")
             return await call.replied
         finally:
             call.replied.cancel()
             if timer is not None:
                 timer.cancel()
 
-    def _overdue(self, about: Id, call: _InFlight) -> None:
-        self._lose(about, call, f"the server gave no answer within {self._limit:g} s")
+    async def _elicit(self, call: _InFlight, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Ask the client's user in the middle of a call; ``None`` where the client does not want the call any more, or cannot ask."""
+        about = f"{self._prefix}{next(self._numbers)}"
+        asked: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._questions[about] = asked
+        left: asyncio.Future[Any] = asyncio.ensure_future(call.left.wait())
+        try:
+            await self._to_client.write(dump({"jsonrpc": "2.0", "id": about, "method": "elicitation/create", "params": params}))
+            await asyncio.wait([asked, left], return_when=asyncio.FIRST_COMPLETED)
+            return asked.result().get("result") if asked.done() else None
+        finally:
+            left.cancel()
+            self._questions.pop(about, None)
 
-    def _lose(self, about: Id, call: _InFlight, why: str) -> None:
+    def _overdue(self, about: Id, call: _InFlight) -> None:
+        self._lose(about, call, Lost(f"the server gave no answer within {self._limit:g} s"))
+
+    def _lose(self, about: Id, call: _InFlight, why: Lost) -> None:
         """Stop waiting for a call; what the server still says about it lands late."""
         if call.replied is None:
-            call.wanted = False
+            self._leave(call)
         elif not call.replied.done():
-            call.replied.set_exception(Lost(why))
+            call.replied.set_exception(why)
             if call.call_id is not None:
                 self._late[about] = call.call_id
                 if len(self._late) > _MOST_LATE:
                     del self._late[next(iter(self._late))]
+
+    def _leave(self, call: _InFlight) -> None:
+        call.wanted = False
+        call.left.set()
+        self._left = [*self._left, call]
 
     async def _cancelled(self, line: bytes, message: Mapping[str, Any]) -> bool:
         """Take the cancellation of a tool call; return whether it was one.
@@ -311,17 +352,17 @@ class Relay:
         if about is None or call is None:
             self._others -= {about}
             return False
-        call.wanted = False
+        self._leave(call)
         if call.effect is not Effect.UNSAFE and call.replied is not None:
             await self._to_server.write(line)
-            self._lose(about, call, "its client cancelled it")
+            self._lose(about, call, Lost("its client cancelled it"))
         return True
 
     async def _cancel_upstream(self, about: Id, call: _InFlight) -> None:
         """Tell the server what a client that is gone did not (AS-45)."""
         if call.replied is not None and not call.replied.done():
             await self._to_server.write(dump({"jsonrpc": "2.0", "method": _CANCELLED, "params": {"requestId": about, "reason": _LEFT}}))
-        self._lose(about, call, _LEFT)
+        self._lose(about, call, Lost(_LEFT))
 
     # --- from the server
 

@@ -12,8 +12,11 @@ __all__ = [
     "CALL",
     "CALL_ID",
     "CODES",
+    "EFFECT",
+    "ERROR",
     "KEY",
     "LIMIT",
+    "OURS",
     "REPLAYED",
     "Asked",
     "Malformed",
@@ -24,6 +27,7 @@ __all__ = [
     "key_of",
     "kind_of",
     "loosely",
+    "onward",
     "parse",
     "refusal",
     "replayed",
@@ -35,13 +39,19 @@ CALL: Final = "tools/call"
 KEY: Final = "surefoot/idempotencyKey"
 """The name in ``_meta`` under which a client says which operation a call is."""
 CALL_ID: Final = "surefoot/callId"
+EFFECT: Final = "surefoot/effect"
+"""The name in ``_meta`` under which a client that has a guard itself says which row of its ledger a call is."""
 REPLAYED: Final = "surefoot/replayed"
 CODES: Final = {"idempotency_key_required": 400, "idempotency_in_flight": 409, "idempotency_conflict": 422}
 """Codes of the Agentic Commerce Protocol, with the HTTP status that it gives them."""
 
 _CHANGES: Final = "surefoot/changes"
-_ERROR: Final = "surefoot/error"
+OURS: Final = "surefoot:"
+"""How the ``requestState`` of a question of our own begins."""
+ERROR: Final = "surefoot/error"
+"""The name in ``_meta`` of an answer that is surefoot's, with its ``code``."""
 _LONGEST_KEY: Final = 255
+_ROUNDS: Final = ("inputResponses", "requestState")
 _SPELLINGS: Final = (KEY, "io.modelcontextprotocol/idempotencyKey", "idempotencyKey")
 _REVISION: Final = "io.modelcontextprotocol/protocolVersion"
 _ENVELOPE: Final = (_REVISION, "io.modelcontextprotocol/clientCapabilities", "io.modelcontextprotocol/clientInfo")
@@ -74,6 +84,10 @@ class Asked:
     """What a request of its revision says about its client, in ``_meta``."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """HTTP headers that mirror arguments: a server refuses a call whose headers say something else, so they are part of what it is."""
+    effect: str | None = None
+    """The row of the client's own guard."""
+    answered: tuple[str, Any] | None = None
+    """The state and the responses of a continuation of our own question, of which the server knows nothing."""
 
     @property
     def what(self) -> dict[str, Any]:
@@ -90,11 +104,20 @@ class Asked:
             raise Malformed("the arguments of a tool are an object", -32602)
         meta = params.get("_meta")
         meta = meta if isinstance(meta, dict) else {}
-        rounds = {name: params[name] for name in ("inputResponses", "requestState") if name in params}
+        rounds = {name: params[name] for name in _ROUNDS if name in params}
+        state = rounds.get("requestState")
+        answered = (state, rounds.get("inputResponses")) if isinstance(state, str) and state.startswith(OURS) else None
         envelope = {name: value for name, value in meta.items() if name in _ENVELOPE}
         revision = meta.get(_REVISION)
         modern = isinstance(revision, str) and revision >= _FIRST_WITH_KINDS
-        return cls(params["name"], arguments or {}, key_of(params, meta), rounds, modern, envelope, headers or {})
+        effect = meta.get(EFFECT)
+        key, outer = key_of(params, meta), effect if isinstance(effect, str) else None
+        return cls(params["name"], arguments or {}, key, {} if answered else rounds, modern, envelope, headers or {}, outer, answered)
+
+
+def onward(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``tools/call`` without the answer to a question of our own."""
+    return {**message, "params": {name: value for name, value in message["params"].items() if name not in _ROUNDS}}
 
 
 def key_of(params: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
@@ -176,7 +199,7 @@ def refusal(asked: Asked, text: str, code: str, call_id: str | None = None, chan
     An error result, because clients check the structured output of any other.
     """
     about: dict[str, Any] = {"code": code, **({"status": CODES[code]} if code in CODES else {})}
-    meta = {_ERROR: about, **({CALL_ID: call_id} if call_id else {}), **({_CHANGES: list(changes)} if changes else {})}
+    meta = {ERROR: about, **({CALL_ID: call_id} if call_id else {}), **({_CHANGES: list(changes)} if changes else {})}
     kind = {"resultType": "complete"} if asked.modern else {}
     return {"result": {**kind, "content": [{"type": "text", "text": text}], "isError": True, "_meta": meta}}
 

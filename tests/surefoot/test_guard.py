@@ -59,3 +59,10 @@ def test_a_bare_tool_decorator_is_one_clear_sentence() -> None:
     """``@surefoot.tool`` without parentheses says to write them."""
     with pytest.raises(UsageError, match="with its parentheses"):
         surefoot.tool(print)
+
+
+def test_a_run_of_no_tenant_is_one_clear_sentence() -> None:
+    """A tenant that is none, as from a lookup that found nothing, is refused where the run is named: it is nobody's data."""
+    tenant: Any = None
+    with pytest.raises(UsageError, match="tenant=None is not the name of a tenant"), surefoot.run("r", tenant=tenant):
+        pass

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from provider import GOOD, provider
 
+from surefoot import UsageError
 from surefoot_bench.cli import bench
 from surefoot_bench.faults import Cell, Faults
+from surefoot_bench.killed import killings
+from surefoot_bench.live import LABELLED
 from surefoot_bench.reliability import PARITY, baseline, guarded, parity, wilson
 from surefoot_bench.reliability_command import plot
 
@@ -119,6 +123,55 @@ def test_what_the_published_method_leaves_out() -> None:
     assert away.generations == guarded(Cell(5, 0.1), 40, 5, "independent").generations
 
 
+def test_an_answer_that_comes_too_late_repeats_no_effect() -> None:
+    """A tool that did it and timed out is in doubt: its probe settles that, the run is resumed, and nothing happens twice."""
+    late = guarded(Cell(5, 0.1, late=0.3), 40, 5, "independent")
+    assert late.resumes > 20
+    assert (late.effects, late.duplicates) == (200, 0)
+    assert late.outcomes == guarded(Cell(5, 0.1), 40, 5, "independent").outcomes
+
+
+def test_a_killed_process_repeats_no_effect_and_the_baseline_does() -> None:
+    """Real processes are killed between an effect and its record: with surefoot each effect happens once, begun anew they happen again."""
+    ours, anew = killings(2, 7, lambda: None)
+    assert (ours["killed"], ours["ended"], ours["effects"], ours["duplicate_effects"]) == (2, 2, 10, 0)
+    assert (anew["killed"], anew["ended"]) == (2, 2)
+    assert anew["duplicate_effects"] >= 2
+
+
+def test_live_prints_a_confusion_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that finds half of the faults, rejects one good output and once fails: each is counted where it belongs."""
+    bad = [output for _, _, output, fault in LABELLED if fault is not None]
+    rejected = {output: fault for _, _, output, fault in LABELLED if fault is not None and output in bad[:5]}
+    rejected[LABELLED[0][2]] = "GOAL_DRIFT"
+    with provider() as fake:
+        known = fake.reply
+
+        def reply(path: str) -> dict[str, Any]:
+            asked = json.dumps(fake.requests[-1][1])
+            found = next((fault for output, fault in rejected.items() if json.dumps(json.dumps(output)[1:-1])[1:-1] in asked), None)
+            fake.text = GOOD if found is None else json.dumps({"verdict": "FAIL", "error_class": found, "hint": "No.", "confidence": 0.9})
+            return known(path) if len(fake.requests) != 3 else {}
+
+        monkeypatch.setattr(fake, "reply", reply)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setenv("SUREFOOT_VERIFIER_BASE_URL", f"{fake.url}/v1")
+        live = run("--live", "openai/judge-1")["live"]
+        told = CliRunner().invoke(bench, ["reliability", "--live", "openai/judge-1"]).stdout
+    assert live["table"] == {"good": {"PASS": 8, "FAIL": 1, "UNVERIFIED": 1}, "bad": {"PASS": 5, "FAIL": 5, "UNVERIFIED": 0}}
+    assert (live["recall"]["rate"], live["recall"]["of"], live["false_alarms"]["of"]) == (0.5, 10, 9)
+    assert live["right_class"]["rate"] == 1.0
+    assert [line.split()[:1] for line in told.splitlines() if line.startswith(("good", "bad"))] == [["good"], ["bad"]]
+
+
+def test_live_without_a_key_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands in for a provider that is not there."""
+    for name in ("OPENAI_API_KEY", "SUREFOOT_VERIFIER_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    done = CliRunner().invoke(bench, ["reliability", "--live", "openai/judge-1"])
+    assert isinstance(done.exception, UsageError)
+
+
 def test_baselines_are_what_they_say() -> None:
     """Verified once, the bad ones are caught or slip through; run anew, more succeed at more cost; unprotected, none is caught."""
     cell = Cell(10, 0.1)
@@ -142,10 +195,11 @@ def test_wilson_intervals() -> None:
 def test_the_command_prints_json_and_draws_a_plot(tmp_path: Path) -> None:
     """Parity has eight rows of the agreed fields; nothing is infinite, not even the cost of no success; the plot is an SVG."""
     picture = tmp_path / "plot.svg"
-    report = run("--trials", "2", "--plot", str(picture))
+    report = run("--trials", "2", "--kills", "1", "--plot", str(picture))
     fields = ["n_steps", "p_fail", "recall", "baseline_success", "success", "silent_corruption", "caught_failure", "generations"]
     assert [[*row] for row in report["parity"]] == [fields] * 8
     assert [(row["n_steps"], row["p_fail"], row["recall"]) for row in report["parity"]] == [(c.n_steps, c.p_fail, c.recall) for c in PARITY]
+    assert [(row["side"], row["duplicate_effects"] > 0) for row in report["killed"]] == [("surefoot", False), ("run anew as a whole", True)]
     assert any(row["cost_per_success"] is None for row in report["lengths"])
     drawn = ET.fromstring(picture.read_text(encoding="utf-8"))  # noqa: S314 - written a line above
     assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 4
@@ -153,7 +207,7 @@ def test_the_command_prints_json_and_draws_a_plot(tmp_path: Path) -> None:
 
 def test_the_table_and_the_other_benchmarks_are_there() -> None:
     """Without ``--json`` a table is printed; ``bench --help`` names the command; a misspelt name is a usage error."""
-    done = CliRunner().invoke(bench, ["reliability", "--trials", "1"])
+    done = CliRunner().invoke(bench, ["reliability", "--trials", "1", "--kills", "0"])
     assert done.exit_code == 0, done.output
     assert "independent streams" in done.stdout
     assert "bench reliability" in CliRunner().invoke(bench, ["--help"]).stdout

@@ -100,6 +100,15 @@ def test_runs(run: Any) -> None:
     assert [call["call_id"] for call in whole["calls"]] == ["call_1"]
 
 
+def test_a_table_has_a_line_for_each_row(run: Any, store: str) -> None:
+    """Whatever a thread is called, it stays in its line and moves no cursor."""
+    with Guard(store) as guard, surefoot.run(thread="a\nrun_0\x1b[2J é"):
+        surefoot.wrap(lambda: None, guard=guard)()
+    lines = run("runs", "list").output.splitlines()
+    assert len(lines) == 3
+    assert "a\\nrun_0\\x1b[2J é" in lines[1]
+
+
 def test_calls_are_settled(run: Any) -> None:
     """A call in doubt is listed, shown with what to do, and settled by somebody; its run is free then."""
     assert [c["call_id"] for c in data(run("calls", "list", "--state", "in_doubt", "--json"))["calls"]] == ["call_1"]

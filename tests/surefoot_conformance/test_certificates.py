@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from surefoot import UsageError
+from surefoot_conformance import hosts
 from surefoot_conformance.runner import run
 from surefoot_conformance.saboteurs import PLANTED, Patch, copied
 
@@ -58,7 +59,7 @@ def test_a_toy_frameworks_adapter_is_certified_l3() -> None:
     """An adapter written from the documentation alone is certified with the same suite."""
     example = Path(__file__).parent.parent.parent / "examples" / "toy_adapter.py"
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("toy: L3"), done.stdout + done.stderr
+    assert done.stdout.startswith(f"toy: {'L3' if hosts.missing() else 'L4'}, "), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("name", "level"), [("sqlite", "L3"), ("function", "L1")])

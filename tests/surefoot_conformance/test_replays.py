@@ -18,6 +18,7 @@ from surefoot_conformance.table import Broken, Cell, table
 from surefoot_journal import Recorded
 
 FRAMEWORKS = {
+    "autogen-agentchat": "autogen_agentchat",
     "crewai": "crewai",
     "langchain": "langchain",
     "langgraph": "langgraph",
@@ -25,6 +26,7 @@ FRAMEWORKS = {
     "openai-agents": "agents",
     "pydantic-ai-slim": "pydantic_ai",
     "python": "surefoot",
+    "semantic-kernel": "semantic_kernel",
 }
 NOISY = {"crewai": [pytest.mark.filterwarnings("ignore")]}
 """CrewAI warns of itself while it is imported."""
@@ -72,6 +74,7 @@ def test_negative_control_steps_that_are_named_otherwise(name: str, tmp_path: Pa
     """An adapter that names its steps otherwise does not replay the golden run."""
     module: Any = importlib.import_module(
         {
+            "autogen-agentchat": "surefoot_autogen._doors",
             "crewai": "surefoot_crewai._intercept",
             "langchain": "surefoot_langgraph._steps",
             "langgraph": "surefoot_langgraph._steps",
@@ -79,6 +82,7 @@ def test_negative_control_steps_that_are_named_otherwise(name: str, tmp_path: Pa
             "openai-agents": "surefoot_openai_agents._runner",
             "pydantic-ai-slim": "surefoot_pydantic_ai._runs",
             "python": "surefoot_python._steps",
+            "semantic-kernel": "surefoot_semantic_kernel._runs",
         }[name]
     )
     monkeypatch.setattr(module, "element", renamed(module.element))

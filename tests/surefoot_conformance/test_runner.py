@@ -187,10 +187,16 @@ memory._Leases.release = lambda self, lease: True
 
 def test_a_harness_that_does_not_load_is_one_sentence(harness: Any) -> None:
     """A harness that cannot be imported, or is none, is refused with its reason."""
-    with pytest.raises(UsageError, match="does not load"):
+    with pytest.raises(UsageError, match=r"cannot be certified .*nothing here"):
         run(harness("raise ImportError('nothing here')"))
     with pytest.raises(UsageError, match="no harness"):
         run(harness("class Mine: ..."))
+
+
+def test_a_choice_of_what_is_not_there_is_refused() -> None:
+    """A name that no check or cell has is named, also beside one that is there: nothing passes because nothing ran."""
+    with pytest.raises(UsageError, match="no check or cell of a store is called 'nosuch'"):
+        run("memory", only=["every_update_is_compare_and_set", "nosuch"])
 
 
 def keys(folder: Path) -> tuple[Path, Path]:

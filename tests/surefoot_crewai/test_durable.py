@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,10 @@ SLOW = pytest.mark.sweep
 RESTORED = ["object", *(pytest.param(how, marks=SLOW) for how in ("kickoff", "class"))]
 FLOWS = ["flow checkpoint", "persisted", "streamed"]
 
-RESTORES = pytest.mark.skipif(
-    tuple(map(int, version("crewai").split(".")[:3])) < (1, 14, 7),
-    reason="CrewAI 1.14.5 and 1.14.6 fail by themselves, bare too: with checkpoints, a second task ends 'without reaching a final answer'",
-)
-
 children = Children(Path(__file__).parent / "durable_child.py")
 process, killed, result = children.process, children.killed, children.result
 
 
-@RESTORES
 @pytest.mark.parametrize("inputs", [pytest.param(True, marks=SLOW), False])
 @pytest.mark.parametrize("point", ["call.committed", pytest.param("effect", marks=SLOW)])
 @pytest.mark.parametrize("how", RESTORED)
@@ -40,7 +33,6 @@ def test_a_crew_restored_from_a_checkpoint_goes_on_with_its_run(tmp_path: Path, 
     assert [call.state for call in look(tmp_path).calls.list(state="in_doubt")] == (["in_doubt"] if point == "effect" else [])
 
 
-@RESTORES
 @pytest.mark.sweep
 @pytest.mark.parametrize("how", RESTORED)
 def test_negative_control_bare_a_restored_crew_charges_again(tmp_path: Path, how: str) -> None:

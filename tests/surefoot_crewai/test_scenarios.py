@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from crewai import Crew, Flow, Task
+from crewai.events import event_context
 from crewai.flow.flow import start
 from crewai.hooks import clear_before_tool_call_hooks, register_before_tool_call_hook, unregister_before_tool_call_hook
 from crewai.tools import BaseTool, tool
@@ -155,6 +156,17 @@ def test_r15_a_guardrail_retry_that_pays_otherwise_is_held(guard: Guard, effects
     with pytest.raises(InDoubt, match="an earlier attempt"):
         surefoot.wrap(guarded_task(effects, form, [5, 6]), guard=guard).kickoff()
     assert effects.all() == [["pay", 5]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_run_that_is_stopped_leaves_no_event_of_crewai_open(guard: Guard, effects: Effects, form: str) -> None:
+    """A worker may have any number of runs stopped: CrewAI, which refuses a hundred open events, finds those that were open before."""
+    guard = Guard(guard.store, tools={"pay": ToolRule(effect="unsafe")})
+    event_context.push_event_scope("mine", "flow_started")
+    with pytest.raises(InDoubt):
+        surefoot.wrap(guarded_task(effects, form, [5, 6]), guard=guard).kickoff()
+    assert event_context.pop_event_scope() == ("mine", "flow_started")
+    assert event_context.pop_event_scope() is None
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -135,13 +135,14 @@ async def proxy(
     dies: str = "",
     code: int = 0,
     events: list[Event] | None = None,
+    policy: str | None = None,
     **rules: Any,
 ) -> AsyncIterator[Proxy]:
     """Run a relay with a server of our own behind it; what it did lies in ``effects`` in the folder."""
     effects = tmp_path / "effects"
     declared, prober = Rules("shop", **rules), Prober()
     listener = events.append if events is not None else None
-    guard = Guard(f"sqlite:///{tmp_path / 'ledger.db'}", tools=declared.tools(prober), wait=wait, on_event=listener)
+    guard = Guard(f"sqlite:///{tmp_path / 'ledger.db'}", tools=declared.tools(prober), wait=wait, on_event=listener, policy=policy)
     governor = Governor(guard, declared)
     await governor.recover()
     os.environ |= {"SHOP_DIES": dies, "SHOP_CODE": str(code)}

@@ -56,7 +56,7 @@ async def stream(about: Any, tool: str) -> AsyncIterator[bytes]:
     yield event(result(about, f"{tool} done"))
 
 
-async def mcp(request: Request) -> Response:
+async def mcp(request: Request) -> Response:  # noqa: C901 - one branch for each method
     """Answer one request."""
     if request.method == "GET":
         about = WAITING.get("about")
@@ -64,10 +64,17 @@ async def mcp(request: Request) -> Response:
         return StreamingResponse(iter(lines), media_type="text/event-stream")
     message = json.loads(await request.body())
     about, params = message.get("id"), message.get("params") or {}
+    if about is None:
+        return Response(None, 202)
+    if message.get("method") == "initialize":
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "shop", "version": "1"}}
+        return JSONResponse({"jsonrpc": "2.0", "id": about, "result": hello})
+    if message.get("method") == "server/discover":  # it is of the revision before that
+        return JSONResponse({"jsonrpc": "2.0", "id": about, "error": {"code": -32601, "message": "Method not found"}})
     if message.get("method") == "test/describe":
         DESCRIPTION["pay"] = params["description"]
     if message.get("method") == "tools/list":
-        tools = {"result": {"tools": [{"name": "pay", "description": DESCRIPTION["pay"]}]}}
+        tools = {"result": {"tools": [{"name": "pay", "description": DESCRIPTION["pay"], "inputSchema": {"type": "object"}}]}}
         if params:  # a client of the new revision: in a stream
             return StreamingResponse(iter([event({"id": about, **tools})]), media_type="text/event-stream")
         return JSONResponse({"jsonrpc": "2.0", "id": about, **tools})

@@ -90,7 +90,16 @@ class Shop:
         """Answer one message."""
         method, about = message.get("method"), message.get("id")
         if method == "initialize":
-            say({"id": about, "result": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "shop"}}})
+            say(
+                {
+                    "id": about,
+                    "result": {
+                        "protocolVersion": "2025-11-25",
+                        "capabilities": {"tools": {}},
+                        "serverInfo": {"name": "shop", "version": "1"},
+                    },
+                }
+            )
         elif method == "tools/list":
             names = list(self.tools)
             at = int(message.get("params", {}).get("cursor", 0))

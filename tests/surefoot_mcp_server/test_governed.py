@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_support import Proxy, call_params, code_of, eventually, proxy, words
+from mcp_support import SHOP, Proxy, call_params, code_of, eventually, proxy, words
 
 from surefoot import CallState, Event
 from surefoot_mcp_server.wire import CALL_ID, KEY, REPLAYED
+from surefoot_recovery import quarantined, released
 
 MODERN = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -302,3 +305,47 @@ async def test_reads_are_written(tmp_path: Path) -> None:
             await wire.call("search")
         await eventually(lambda: len(wire.guard.calls.list(state=CallState.COMMITTED)) == 3)
         assert wire.guard._riders == []
+
+
+async def test_calls_that_take_the_server_down_are_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that may run again, and kills the server each time, is refused the third time, listed, and let go by a person."""
+    monkeypatch.setenv("SUREFOOT_POISON_CRASHES", "2")
+    said = []
+    for dies in ("after", "after", ""):
+        async with proxy(tmp_path, dies=dies, idempotent=["pay"]) as client:
+            said.append(await client.call("pay", {"amount": 7}, key="k"))
+            if not dies:
+                assert words(await client.call("pay", {"amount": 8})) == "paid 8"  # another call
+    assert [code_of(outcome) for outcome in said] == ["no_answer", "no_answer", "run_stopped"]
+    assert "died 2 times" in words(said[-1])
+    async with proxy(tmp_path, idempotent=["pay"]) as client:
+        (aside,) = quarantined(client.guard)
+        released(client.guard, aside.run_id, by="maria")
+        assert words(await client.call("pay", {"amount": 7}, key="k")) == "paid 7"
+        assert client.effects().count('pay {"amount": 7}') == 3
+
+
+async def test_calls_that_the_proxy_died_with_are_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that may run again and whose proxy was killed counts as one that killed it."""
+    monkeypatch.setenv("SUREFOOT_POISON_CRASHES", "1")
+    effects = tmp_path / "effects"
+    command = [sys.executable, "-m", "surefoot_cli.main", "--store", f"sqlite:///{tmp_path / 'ledger.db'}", "mcp", "run", "--name", "shop"]
+    command += ["--idempotent", "hang", sys.executable, "-S", "-E", SHOP, str(effects)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:  # noqa: ASYNC220 - nothing else runs here
+        assert killed.stdin is not None
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call_params("hang")}
+        killed.stdin.write(json.dumps(message).encode() + b"\n")
+        killed.stdin.flush()
+        await eventually(effects.exists)
+        killed.kill()
+    async with proxy(tmp_path, idempotent=["hang"]) as client:
+        assert code_of(await client.call("hang")) == "run_stopped"
+
+
+async def test_an_answer_in_between_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was answered since it took the server down has done so no times."""
+    monkeypatch.setenv("SUREFOOT_POISON_CRASHES", "2")
+    for dies in ("after", "", "after", ""):
+        async with proxy(tmp_path, dies=dies, idempotent=["pay"]) as client:
+            found = await client.call("pay", {"amount": 7})
+    assert words(found) == "paid 7"

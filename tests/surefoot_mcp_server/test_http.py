@@ -27,11 +27,13 @@ from surefoot_mcp_server.http import Gateway, Options
 from surefoot_mcp_server.pins import Pins
 from surefoot_mcp_server.probe import Prober
 from surefoot_mcp_server.rules import Rules, named_after
+from surefoot_mcp_server.upstream import Upstream
 from surefoot_mcp_server.wire import REPLAYED
 
 VERSION = "io.modelcontextprotocol/protocolVersion"
 MODERN: dict[str, Any] = {VERSION: "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 HEADERS = {"mcp-method": "tools/call", "mcp-protocol-version": "2026-07-28"}
+PAY = {"name": "pay", "description": "Pays.", "inputSchema": {"type": "object"}}
 ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
@@ -99,15 +101,19 @@ def message_of(response: httpx.Response) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, upstream: str, *, options: dict[str, Any] | None = None, **rules: Any) -> AsyncIterator[Client]:
+async def gateway(
+    folder: Path, upstream: str, *, options: dict[str, Any] | None = None, policy: str | None = None, **rules: Any
+) -> AsyncIterator[Client]:
     """Run a gateway in this process, on a port of its own."""
     declared = Rules("shop", **rules)
-    guard = Guard(f"sqlite:///{folder / 'ledger.db'}", tools=declared.tools(Prober()), wait=20.0)
-    async with httpx.AsyncClient(timeout=60, trust_env=False) as outward:
+    guard = Guard(f"sqlite:///{folder / 'ledger.db'}", tools=declared.tools(Prober()), wait=20.0, policy=policy)
+    async with Upstream() as upstream_side:
         await Governor(guard, declared).recover()
         given = Options(upstream, **{"door": Door(), **(options or {})})
-        served = Gateway(given, lambda tenant: Governor(guard, declared, tenant), outward)
-        server = uvicorn.Server(uvicorn.Config(served.app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        served = Gateway(given, lambda tenant: Governor(guard, declared, tenant), upstream_side)
+        server = uvicorn.Server(
+            uvicorn.Config(served.app, port=0, http="h11", log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        )
         serving = asyncio.ensure_future(server.serve())
         await eventually(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
@@ -196,6 +202,14 @@ async def test_client_leaves_as_45(tmp_path: Path, shop: Shop, unsafe: list[str]
             await eventually(lambda: shop.effects() == ["slow", "cancelled"])
 
 
+async def test_calls_that_break_the_connection_are_set_aside(tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTP too: a read that breaks the connection each time is not sent a third time."""
+    monkeypatch.setenv("SUREFOOT_POISON_CRASHES", "2")
+    async with gateway(tmp_path, shop.url, reads=["broken"]) as client:
+        assert [code_of(await client.outcome("broken")) for _ in range(3)] == ["no_answer", "no_answer", "run_stopped"]
+    assert shop.effects() == ["broken"] * 2
+
+
 @pytest.mark.sweep
 async def test_too_late(tmp_path: Path, shop: Shop) -> None:
     """A call that has no answer in time is in doubt; a stream that has begun says so at its end."""
@@ -231,6 +245,16 @@ async def test_credentials_i29(tmp_path: Path, shop: Shop, *, forward: bool) -> 
     headers = found.json()["result"]["headers"]
     assert (headers["x-other"], headers["mcp-session-id"], found.headers["mcp-session-id"]) == ("yes", "s", "s")
     assert ("authorization" in headers, "cookie" in headers, "set-cookie" in found.headers) == (forward,) * 3
+
+
+async def test_headers_pass_as_65(tmp_path: Path, shop: Shop) -> None:
+    """AS-65: a header's text reaches the server as it was given, whatever language it is in; one that is no text is refused."""
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    async with gateway(tmp_path, shop.url) as client:
+        found = await client.post("/mcp", json=ping, headers={"x-other": "grüezi".encode()})
+        assert found.json()["result"]["headers"]["x-other"].encode("latin-1").decode() == "grüezi"
+        refused = await client.post("/mcp", json=ping, headers={"x-other": b"\xff"})
+    assert (refused.status_code, refused.text) == (400, "the header x-other is not UTF-8")
 
 
 @pytest.mark.sweep
@@ -291,7 +315,7 @@ async def test_headers_contradict_i30(tmp_path: Path, shop: Shop) -> None:
 async def test_changed_definitions_i28(tmp_path: Path, shop: Shop) -> None:
     """I28: over HTTP too, a tool that is not as it was approved is neither called nor answered from the ledger."""
     with Guard(f"sqlite:///{tmp_path / 'ledger.db'}") as guard:
-        Pins(guard, "shop").approve({"pay": {"name": "pay", "description": "Pays."}})
+        Pins(guard, "shop").approve({"pay": PAY})
     async with gateway(tmp_path, shop.url) as client:
         new = {"headers": {**HEADERS, "mcp-name": "pay"}, "_meta": MODERN}
         assert words(await client.outcome("pay", key="k")) == "paid"
@@ -330,7 +354,7 @@ def test_pin_of_an_http_server(tmp_path: Path, shop: Shop) -> None:
     done = CliRunner().invoke(cli, ["--store", store, "mcp", "pin", "--upstream", shop.url])
     assert (done.exit_code, done.output.splitlines()[0]) == (0, "pay was not approved")
     with Guard(store) as guard:
-        assert Pins(guard, named_after([shop.url])).approved() == {"pay": {"name": "pay", "description": "Pays."}}
+        assert Pins(guard, named_after([shop.url])).approved() == {"pay": PAY}
     assert CliRunner().invoke(cli, ["mcp", "pin"]).exit_code == 2
 
 
@@ -362,4 +386,24 @@ def test_served_from_the_command_line(tmp_path: Path, shop: Shop) -> None:
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 0
+    assert shop.effects() == ["pay k"]
+
+
+@pytest.mark.sweep
+def test_spaces_around_a_header_are_none_of_it_i30(tmp_path: Path, shop: Shop) -> None:
+    """I30: served from the command line, spaces around a header's value are not part of it, as in HTTP: they contradict nothing."""
+    store = f"sqlite:///{tmp_path / 'ledger.db'}"
+    command = [sys.executable, "-m", "surefoot_cli.main", "--store", store, "mcp", "serve", "--upstream", shop.url, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    host, port = process.stderr.readline().split()[-1].split(":")
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call_params("pay", key="k", _meta=MODERN)})
+    headers = "".join(f"{name}:  {value} \t\r\n" for name, value in {**HEADERS, "mcp-name": "pay", "host": "127.0.0.1"}.items())
+    with socket.create_connection((host, int(port))) as client:
+        request = f"POST /mcp HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+        client.sendall(request.encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    process.terminate()
+    process.communicate(timeout=30)
+    assert b"paid" in answer
     assert shop.effects() == ["pay k"]

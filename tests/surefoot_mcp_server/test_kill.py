@@ -19,10 +19,10 @@ UNSAFE: dict[str, Any] = {"key": "order-1", "rules": {"unsafe": ["pay"]}}
 SCOPED: dict[str, Any] = {"key": None, "rules": {"once": ["pay"], "scope": "task-1"}}
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Start the process that the others are forked from."""
-    found = Zygote(HERE / "wire_child.py")
+@pytest.fixture(scope="module", params=["wire", "http"])
+def zygote(request: pytest.FixtureRequest) -> Iterator[Zygote]:
+    """Start the process that the others are forked from: over standard input and output, and over HTTP."""
+    found = Zygote(HERE / f"{request.param}_child.py")
     yield found
     found.close()
 
@@ -66,7 +66,7 @@ def problem(world: World, victim: str, at: int) -> str | None:
         return f"{world.effects()} payments were made"
     if code_of(second) == "in_doubt":
         return None if first is None or code_of(first) == "in_doubt" else "a result was given, and is in doubt now"
-    if "result" not in second or words(second) != "paid 7":
+    if "result" not in second or words(second) not in {"paid 7", "paid"}:
         return f"the answer is {second}"
     return None if world.effects() == 1 else "it says paid, and no payment was made"
 

@@ -21,14 +21,15 @@ from mcp_support import SHOP, call_params
 from surefoot import Guard
 from surefoot_mcp_server import command
 from surefoot_mcp_server.child import Child
-from surefoot_mcp_server.governor import Answer, Governor, Lost
+from surefoot_mcp_server.governor import Answer, Governor
 from surefoot_mcp_server.lines import Sink
+from surefoot_mcp_server.lost import Lost
 from surefoot_mcp_server.probe import Prober
 from surefoot_mcp_server.rules import Rules
 from surefoot_mcp_server.stdio import Relay
 from surefoot_mcp_server.wire import Asked
 
-__all__ = ["main"]
+__all__ = ["Boundaries", "main", "ungoverned"]
 
 
 class Boundaries:
@@ -61,7 +62,7 @@ class Boundaries:
         setattr(owner, name, crossing)
 
 
-async def _ungoverned(_self: Governor, _asked: Asked, dispatch: Any, _tools: Any) -> Answer:
+async def ungoverned(_self: Governor, _asked: Asked, dispatch: Any, *_: Any) -> Answer:
     """Pass a call as if there were no ledger: the negative control."""
     try:
         return Answer(await dispatch())
@@ -87,7 +88,7 @@ def _proxy(told: dict[str, Any], client: int) -> None:
     for owner, name in ((Relay, "_ask"), (Relay, "_told"), (Sink, "write"), (governor.guard.store, "arun")):
         boundaries.around(owner, name)
     if told.get("ungoverned"):
-        Governor.call = _ungoverned  # type: ignore[method-assign,assignment]
+        Governor.call = ungoverned  # type: ignore[method-assign,assignment]
     shop = [sys.executable, "-S", "-E", SHOP, told["effects"]]
     code = asyncio.run(command._relay(governor, prober, tuple(shop), limit=None, grace=1.0))
     (folder / "crossed").write_text(str(boundaries.crossed))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash import Children, Effects, look, printed
+from crash import Children, Effects, at_most_one_effect, look
 
 POINTS = ["model 0", "model.replied", "before intent", "call.claimed", "effect", "call.committed", "model 2", "step.committed"]
 FACES = ["sync", "async", "stream"]
@@ -22,21 +22,7 @@ process, killed, result = children.process, children.killed, children.result
 def test_as_03_at_most_one_effect_at_every_kill_point(tmp_path: Path, face: str, effect: str, point: str) -> None:
     """Killed at any point and run again under its name, the agent charges at most once, and the model is asked nothing again."""
     told = {"face": face, "effect": effect}
-    killed(tmp_path, kill=point, **told)
-    again = process(tmp_path, **told)
-    effects = Effects(tmp_path / "effects")
-    if point in {"call.claimed", "effect"}:
-        assert effects.count("charge") == (point == "effect")
-        if effect == "unsafe":
-            assert again.returncode == 1
-            assert "InDoubt" in again.stderr
-            return
-        assert "Outcome unknown" in printed(again)
-    else:
-        assert printed(again) == "done: 7 costs 5, charged 5"
-        assert effects.count("charge") == 1
-    asked_again = point.startswith("model ")  # it had not answered yet
-    assert effects.count("model") == 3 + asked_again
+    at_most_one_effect(children, tmp_path, point, **told)
 
 
 @pytest.mark.parametrize("shape", ["loop", "delegated", "handed_off"])

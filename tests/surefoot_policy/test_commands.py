@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import surefoot
+import surefoot_policy
 from surefoot import ApprovalPending, Guard
 from surefoot.plugins import Plugins
 from surefoot_cli.main import cli
@@ -150,6 +151,39 @@ def test_runs_stop(surefoot_: Callable[..., Result], waiting: str, tmp_path: Pat
     assert waiting
 
 
+def test_runs_cost(surefoot_: Callable[..., Result], tmp_path: Path) -> None:
+    """What models used is summed over what is asked for: of one run, or of all, or of one tenant's."""
+    guard = Guard(f"sqlite:///{tmp_path}/s.db")
+
+    @surefoot.tool()
+    def think(model: str) -> None:
+        surefoot_policy.record(model=model, input_tokens=10, output_tokens=1, cost_usd=0.5)
+
+    def work() -> None:
+        surefoot_policy.record(model="big", input_tokens=100, cost_usd=2.0, agent="planner")
+        think("small")
+
+    for tenant in ("one", "one", "other"):
+        with surefoot.run(tenant=tenant):
+            surefoot.wrap(work, guard=guard)()
+    run_id = guard.runs.list()[0].run_id
+    told = json.loads(surefoot_("runs", "cost", run_id, "--json").output)
+    assert {(used["agent"], used["step"], used["tool"], used["model"], used["cost_usd"]) for used in told["usage"]} == {
+        ("planner", "work", "", "big", 2.0),
+        ("work", "work", "think", "small", 0.5),
+    }
+    told = json.loads(surefoot_("runs", "cost", "--by", "model", "--json").output)
+    assert (told["cost_usd"], [(used["model"], used["replies"]) for used in told["usage"]]) == (7.5, [("big", 3), ("small", 3)])
+    by_tenant = json.loads(surefoot_("runs", "cost", "--by", "tenant", "--by", "tool", "--json").output)["usage"]
+    assert [(used["tenant"], used["tool"], used["cost_usd"]) for used in by_tenant][:2] == [("one", "", 4.0), ("other", "", 2.0)]
+    assert "333 tokens" not in surefoot_("runs", "cost", "--tenant", "one").output
+    assert "222 tokens, 5.000000 US dollars" in surefoot_("runs", "cost", "--tenant", "one").output
+    assert surefoot_("runs", "cost", "run_0").exit_code == 3
+    with surefoot.run("unpriced"):
+        surefoot.wrap(lambda: surefoot_policy.record(model="new", input_tokens=1), guard=guard)()
+    assert "without a price, and counted as 0: new;" in surefoot_("runs", "cost").output
+
+
 def test_tools_init_writes_a_policy(surefoot_: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first version of a policy file names every tool that nobody classified, and can be used as it is."""
     agent: dict[str, Any] = {
@@ -170,18 +204,27 @@ def test_tools_init_writes_a_policy(surefoot_: Callable[..., Result], tmp_path: 
 PAGES = {page.name: page for page in (Path(__file__).parents[2] / "docs" / "how-to").glob("*.md")}
 
 
-def documented(page: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return the policy that a page shows first, and the examples that it shows for it."""
-    blocks = re.findall(r"^```(yaml|json)\n(.*?)^```", PAGES[page].read_text(), re.MULTILINE | re.DOTALL)
-    [policy, *_] = [text for language, text in blocks if language == "yaml"]
-    [examples] = [json.loads(text) for language, text in blocks if language == "json"]
-    return policy, examples
+def documented(page: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the policies of a page that examples follow, each with its examples: a policy counts until the next examples."""
+    found, policy = [], ""
+    for language, text in re.findall(r"^```(yaml|json)\n(.*?)^```", PAGES[page].read_text(), re.MULTILINE | re.DOTALL):
+        if language == "json":
+            found.append((policy, json.loads(text)))
+            policy = ""
+        else:
+            policy = policy or text
+    return found
 
 
-@pytest.mark.parametrize("page", sorted(name for name, page in PAGES.items() if '"expect"' in page.read_text()))
-def test_the_examples_in_the_docs_are_decided_as_they_say(surefoot_: Callable[..., Result], tmp_path: Path, page: str) -> None:
-    """Each page's policy decides its examples as the page says; an example that says otherwise is found."""
-    policy, examples = documented(page)
+SHOWN = [
+    (name, number) for name, page in sorted(PAGES.items()) if '"expect"' in page.read_text() for number, _ in enumerate(documented(name))
+]
+
+
+@pytest.mark.parametrize(("page", "number"), SHOWN)
+def test_the_examples_in_the_docs_are_decided_as_they_say(surefoot_: Callable[..., Result], tmp_path: Path, page: str, number: int) -> None:
+    """Each page's policies decide their examples as the page says; an example that says otherwise is found."""
+    policy, examples = documented(page)[number]
     (tmp_path / "shown.yaml").write_text(policy)
     (tmp_path / "examples.json").write_text(json.dumps(examples))
     done = surefoot_("policy", "test", "examples.json", "--policy", "shown.yaml")
@@ -194,5 +237,5 @@ def test_the_examples_in_the_docs_are_decided_as_they_say(surefoot_: Callable[..
 
 def test_the_pages_about_policies_have_examples() -> None:
     """The test above is about something: policies and approvals are shown with examples."""
-    assert len(documented("policy.md")[1]) >= 5
-    assert len(documented("approvals.md")[1]) >= 2
+    assert sum(len(examples) for _, examples in documented("policy.md")) >= 5
+    assert sum(len(examples) for _, examples in documented("approvals.md")) >= 2

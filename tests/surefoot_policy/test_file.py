@@ -72,6 +72,27 @@ DENIED = {
         "do not fit tools[0]: $.amount: the value is greater than the maximum of 5",
     ),
     "default": ("default: deny", {}, "the policy says 'default: deny'"),
+    "tiers: decision and reason": (
+        "tiers: {money: {decision: deny, reason: money stays in the house}}\ntools: [{tool: pay, tier: money}]",
+        {},
+        "money stays in the house",
+    ),
+    "tier where it holds": (
+        "tiers: {money: {decision: deny}}\ntools: [{tool: pay, tier: money, when: args.amount > 10}]",
+        {"amount": 11},
+        "tier money says deny",
+    ),
+    "a tier loosens nothing": (
+        "tiers: {money: {decision: allow}}\ntools: [{tool: pay, tier: money, decision: deny}]",
+        {},
+        "tools[0] says deny",
+    ),
+    "sandbox": ("tools: [{tool: pay, sandbox: docker}]", {}, "in the sandbox 'docker', and no executor of that name is installed"),
+    "sandboxes that differ": (
+        "tools: [{tool: pay, sandbox: docker}, {tool: '*', sandbox: jail}]",
+        {},
+        "in the sandbox 'docker and jail', and no executor",
+    ),
     "the strictest counts": ("tools: [{tool: pay, decision: allow}, {tool: '*', decision: deny}]", {}, "tools[1] says deny"),
     "expressions: a name of the call": (
         "tools: [{tool: '*', when: \"tool == 'pay' && tenant == 'default'\", decision: deny}]",
@@ -102,6 +123,10 @@ def test_a_key_that_denies(key: str, policed: Policed, pay: Any, effects: Effect
 
 ALLOWED = {
     "decision: allow": ("default: deny\ntools: [{tool: pay, decision: allow}]", {}),
+    "tier where it does not hold": (
+        "tiers: {money: {decision: deny}}\ntools: [{tool: pay, tier: money, when: args.amount > 10}]",
+        {"amount": 10},
+    ),
     "when it does not hold": ("tools: [{tool: pay, when: args.amount > 10, decision: deny}]", {"amount": 10}),
     "another tool": ("tools: [{tool: [rm, 'pay?'], decision: deny}]", {}),
     "arguments that fit": ("tools: [{tool: pay, arguments: {properties: {amount: {maximum: 5}}}}]", {"amount": 5}),
@@ -137,6 +162,7 @@ RULES = {
     "timeout": ("timeout: 2", "timeout", 2.0),
     "redact": ("redact: [card]", "redact", ["card"]),
     "compensate": ("compensate: 'test_file:probe'", "compensate", None),
+    "depends_on": ("depends_on: [bank]", "depends_on", ("bank",)),
 }
 
 
@@ -247,6 +273,7 @@ TIGHTER = [
     (ToolRule(not_committed=(KeyError,)), ToolRule(not_committed=(Exception,)), "not_committed", (KeyError,)),
     (ToolRule(redact=["a"]), ToolRule(redact=["b", "a"]), "redact", ["a", "b"]),
     (ToolRule(probe=probe), ToolRule(probe=print), "probe", probe),
+    (ToolRule(depends_on="a"), ToolRule(depends_on=["b", "a"]), "depends_on", ("a", "b")),
 ]
 
 
@@ -271,7 +298,11 @@ WRONG = {
     "tools:\n  - tool: pay\n": "surefoot.yaml:2: tools[0]: the entry says nothing",
     "tools:\n  - tool: pay\n    decision: maybe\n": "surefoot.yaml:3: tools[0].decision: Input should be 'allow'",
     "tools:\n  - {tool: pay, when: 'true', effect: unsafe, decision: deny}\n": "tools[0]: effect cannot depend on when=",
-    "tools:\n  - {tool: pay, when: 'true'}\n": "tools[0]: an entry with when= needs a decision=",
+    "tools:\n  - {tool: pay, when: 'true'}\n": "tools[0]: an entry with when= needs a decision= or a tier=",
+    "tools: [{tool: pay, tier: money}]": "surefoot.yaml:1: the policy: tools[0].tier: there is no tier 'money'; there are: none",
+    "tiers: {shell: {sandbox: jail}}\ntools: [{tool: pay, when: 'true', tier: shell}]": "the sandbox of 'shell' cannot depend on when=",
+    "tools: [{tool: pay, when: 'true', decision: allow, sandbox: jail}]": "tools[0]: sandbox cannot depend on when=",
+    "tools: [{tool: pay, when: 'true', decision: allow, plan: {targets: 'a:b'}}]": "tools[0]: plan cannot depend on when=",
     "tools:\n  - {tool: pay, scope: run, effect: read}\n": "give key= as well",
     "tools:\n  - {tool: pay, when: '1 +', decision: deny}\n": "tools[0]: Failed to parse",
     "tools:\n  - {tool: pay, when: 'argz.amount > 1', decision: deny}\n": "tools[0]: argz is not known here; there are args",
@@ -408,6 +439,8 @@ def test_the_published_schema_names_and_explains_every_key() -> None:
         "budgets",
         "guardrails",
         "prices",
+        "redaction",
+        "tiers",
     }
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crash import Children, Effects, look, printed
+from crash import Children, Effects, at_most_one_effect, look
 from pai_support import FACES
 
 POINTS = ["model 0", "model.replied", "before intent", "call.claimed", "effect", "call.committed", "model 2", "step.committed"]
@@ -16,34 +15,13 @@ children = Children(Path(__file__).parent / "pai_child.py")
 process, killed, result = children.process, children.killed, children.result
 
 
-@pytest.fixture(scope="module", autouse=True)
-def closed() -> Iterator[None]:
-    """Nothing outlives the tests."""
-    yield
-    children.close()
-
-
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("effect", ["unclassified", "unsafe"])
 @pytest.mark.parametrize("face", ["async", *(pytest.param(face, marks=pytest.mark.sweep) for face in FACES if face != "async")])
 def test_as_03_at_most_one_effect_at_every_kill_point(tmp_path: Path, face: str, effect: str, point: str) -> None:
     """Killed at any point and run again under its name, the agent charges at most once, and the model is asked nothing again."""
     told = {"face": face, "effect": effect}
-    killed(tmp_path, kill=point, **told)
-    again = process(tmp_path, **told)
-    effects = Effects(tmp_path / "effects")
-    if point in {"call.claimed", "effect"}:
-        assert effects.count("charge") == (point == "effect")
-        if effect == "unsafe":
-            assert again.returncode == 1
-            assert "InDoubt" in again.stderr
-            return
-        assert "Outcome unknown" in printed(again)
-    else:
-        assert printed(again) == "done: 7 costs 5, charged 5"
-        assert effects.count("charge") == 1
-    asked_again = point.startswith("model ")  # it had not answered yet
-    assert effects.count("model") == 3 + asked_again
+    at_most_one_effect(children, tmp_path, point, **told)
 
 
 @pytest.mark.parametrize("face", ["async", "stream"])

@@ -445,3 +445,33 @@ def test_i27_tenants_whose_names_look_alike_do_not_meet(guard: Guard, effects: E
             wrapped()
     assert effects.count("pay") == 2
     assert [run.ordinal for run in guard.runs.list()] == [1, 1]
+
+
+@pytest.mark.parametrize("effect", ["unsafe", "unclassified"])
+def test_what_a_replayed_agent_did_inside_is_no_drift(guard: Guard, effects: Effects, effect: Any) -> None:
+    """An agent that is a tool has paid and is replayed: another payment after it, which nobody made before, just runs (AS-17, AS-94)."""
+
+    @surefoot.tool(effect=effect)
+    def pay(amount: int) -> str:
+        effects.add("pay", amount)
+        return f"paid {amount}"
+
+    @surefoot.tool(effect="composite")
+    def agent(amount: int) -> str:
+        return str(pay(amount))
+
+    fails = [True]
+
+    def program() -> list[str]:
+        paid = agent(1)
+        if fails:
+            fails.clear()
+            raise ConnectionError
+        return [paid, pay(2)]
+
+    wrapped = surefoot.wrap(program, guard=guard)
+    with surefoot.run("r"):
+        with pytest.raises(ConnectionError):
+            wrapped()
+        assert wrapped() == ["paid 1", "paid 2"]
+    assert effects.all() == [["pay", 1], ["pay", 2]]

@@ -54,6 +54,41 @@ def test_as_42_a_late_result_lands_on_its_own_effect(guard: Guard, effects: Effe
     assert all(deadline is not None and before < deadline < time.time() + LIMIT for deadline in deadlines)
 
 
+def test_as_42_a_late_result_settles_no_other_run_s_doubt(guard: Guard) -> None:
+    """A business key that another conversation entered since is that one's: what the first body returns late says nothing of it."""
+    go, ends = threading.Event(), [threading.Event(), threading.Event()]
+    entries = itertools.count()
+
+    @surefoot.tool(effect="unsafe", timeout=LIMIT, key=["order"])
+    def charge(order: str) -> str:
+        mine = next(entries)
+        go.wait(20) if mine == 0 else ends[1].wait(20)
+        return f"charge {mine} of {order}"
+
+    def buy(order: str) -> str:
+        return str(charge(order))
+
+    program = surefoot.wrap(buy, guard=guard)
+    with surefoot.run("first"), pytest.raises(InDoubt) as doubt:
+        program("o-1")
+    assert doubt.value.call_id is not None
+    guard.calls.settle(doubt.value.call_id, failed=True, by="tester")
+    with surefoot.run("second"), pytest.raises(InDoubt):
+        program("o-1")
+    go.set()
+    assert settles(lambda: "call.late_conflict" in kinds(guard))
+    assert states(guard) == ["in_doubt"]
+    ends[1].set()
+    assert settles(lambda: states(guard) == ["committed"])
+    (call,) = guard.calls.list()
+    assert call.value == '"charge 1 of o-1"'
+
+
+def kinds(guard: Guard) -> set[str]:
+    """Return the types of all events of all runs."""
+    return {event.type for run in guard.runs.list() for event in guard.runs.events(run.run_id)}
+
+
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "coroutine that will not end"])
 def test_as_42_the_caller_is_back_within_250_ms(guard: Guard, kind: str) -> None:
     """The caller has its answer at most 250 ms after the deadline, whatever the body does.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import subprocess
@@ -150,6 +151,77 @@ def test_as_69_a_probe_that_fails_opens_it_for_another_cooldown(tmp_path: Path) 
     assert service.ask("gh_read") == "ok"
 
 
+def test_as_69_a_probe_that_was_cancelled_is_no_answer(tmp_path: Path) -> None:
+    """The read that tries is cancelled in its body: nobody knows whether the dependency is back, so it stays open for another cooldown."""
+    service = Service(tmp_path)
+    service.fails("gh_read", times=3)
+    with pytest.raises(BreakerOpen):
+        service.ask("gh_read")
+    service.now[0] += 30
+
+    async def cancelled() -> None:
+        inside = asyncio.Event()
+
+        async def gh_read(number: int) -> None:
+            inside.set()
+            await asyncio.Event().wait()
+
+        gh_read.__qualname__ = "gh_read"
+        governed = surefoot.tool()(gh_read)
+
+        async def main(number: int) -> None:
+            await governed(number)
+
+        with surefoot.run("cancelled"):
+            running = asyncio.create_task(surefoot.wrap(main, guard=other)(0))
+        await asyncio.wait({running, asyncio.create_task(inside.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    other = Guard(service.guard.store, tools={"gh_read": ToolRule(effect="read")})
+    other.clock = service.guard.clock
+    protect(other, Breaker("github", "gh_*", failures=3, window=60, cooldown=30))
+    asyncio.run(cancelled())
+    for name in ("gh_read", "gh_write"):
+        with pytest.raises(BreakerOpen):
+            service.ask(name)
+    service.now[0] += 30
+    assert service.ask("gh_read") == "ok"
+
+
+def test_as_69_wrap_has_a_breaker_for_each_dependency_that_a_tool_names(tmp_path: Path) -> None:
+    """``wrap(breaker=)`` and ``depends_on=``: what one dependency's tools fail in is refused to all of its tools, and to no other's."""
+    down = {"stripe"}
+
+    def made(name: str, needs: str | list[str]) -> Any:
+        def tool(number: int) -> str:
+            if down & set([needs] if isinstance(needs, str) else needs):
+                raise ConnectionError(name)
+            return "ok"
+
+        tool.__name__ = tool.__qualname__ = name
+        return surefoot.tool(effect="read", depends_on=needs)(tool)
+
+    known = {"charges": "stripe", "refunds": ["stripe", "bank"], "rates": "bank"}
+    tools = {name: made(name, needs) for name, needs in known.items()}
+
+    def main(name: str, number: int) -> Any:
+        return tools[name](number)
+
+    program = surefoot.wrap(main, store=store_of(tmp_path), breaker=Breaker(failures=2, cooldown=30))
+    for number in (1, 2):
+        with surefoot.run(f"r-{number}"), pytest.raises(ConnectionError):
+            program("charges", number)
+    for name in ("charges", "refunds"):
+        with surefoot.run(f"{name}-3"), pytest.raises(BreakerOpen, match="stripe failed 2 times"):
+            program(name, 3)
+    with surefoot.run("r-4"):
+        assert program("rates", 4) == "ok"
+    with surefoot.run("r-5", tenant="acme"), pytest.raises(ConnectionError):
+        program("charges", 5)
+
+
 def test_failures_outside_of_the_window_do_not_count(tmp_path: Path) -> None:
     """Three failures, the first of which is older than the window, leave it closed."""
     service = Service(tmp_path)
@@ -255,6 +327,29 @@ def test_a_bulkhead_refuses_the_call_that_has_no_place(tmp_path: Path, per: Any,
     assert service.ask("gh_write") == "ok"
 
 
+def test_a_bulkhead_of_a_dependency_is_for_all_that_need_it(tmp_path: Path) -> None:
+    """With the only place of a dependency taken another tool that needs it is refused, and one that needs another dependency is not."""
+    service = Service(tmp_path, Bulkhead("outside", 1, per="dependency"), depends_on="github")
+    seen: list[Any] = []
+
+    def others() -> None:
+        for tool in (elsewhere, service):
+            try:
+                seen.append(tool.ask("gh_write", "acme"))
+            except BulkheadFull:
+                seen.append("full")
+
+    def inside() -> str:
+        beside = threading.Thread(target=others)  # of other runs
+        beside.start()
+        beside.join(30)
+        return "done"
+
+    elsewhere = Service(tmp_path, Bulkhead("outside", 1, per="dependency"), effects=service.effects, depends_on="gitlab")
+    assert service.ask("gh_write", body=inside) == "done"
+    assert seen == ["ok", "full"]
+
+
 def test_a_process_that_dies_frees_its_place(tmp_path: Path) -> None:
     """Killed in the only place of a pool, a process holds nobody up."""
     folder = tmp_path
@@ -271,6 +366,12 @@ def test_protection_has_names(tmp_path: Path) -> None:
         Service(tmp_path, Breaker("a", "x"), Breaker("a", "y"))
     with pytest.raises(UsageError, match="a name of its own"):
         Service(tmp_path, "github")
+    with pytest.raises(UsageError, match="give it one"):
+        Breaker(tools="x")
+    with pytest.raises(UsageError, match="like Breaker"):
+        Guard(store_of(tmp_path), breaker=3)
+    with pytest.raises(UsageError, match="depends_on"):
+        ToolRule(depends_on=3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="1 or more"):
         Bulkhead("b", 0)
     with pytest.raises(UsageError, match="1 or more"):

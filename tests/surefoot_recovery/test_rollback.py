@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +13,9 @@ from bank import Bank
 from crash import Children, Effects, died, look, printed
 
 import surefoot
-from surefoot import CallState, InDoubt, NotCommitted, NotFound, UsageError
+from surefoot import CallState, InDoubt, InFlight, NotCommitted, NotFound, ResultUnavailable, UsageError
 from surefoot_recovery import Plan, RollbackRefused, undone_on_failure
+from surefoot_stores.retention import Retention, prune
 
 DONE = ["credit", "notify", "withdraw"]
 UNDONE = ["undo withdraw", "undo notify", "undo credit"]
@@ -109,14 +114,20 @@ def test_as_70_a_business_key_that_was_undone_and_done_again_is_undone_again(tmp
         return str(charge(order))
 
     program = surefoot.wrap(buy, guard=guard)
-    with surefoot.run("a"):
-        program("o-1")
-    run = guard.runs.list()[0].run_id
-    guard.runs.rollback(run, by="tester")
-    with surefoot.run("b"):
-        program("o-1")
-    guard.runs.rollback(run, by="tester")
+
+    def bought(name: str) -> str:
+        with surefoot.run(name):
+            program("o-1")
+        return guard.runs.list()[0].run_id
+
+    first = bought("a")
+    guard.runs.rollback(first, by="tester")
+    second = bought("b")
+    assert [len(guard.calls.list(run_id=run)) for run in (first, second)] == [0, 1], "it is the later run's now"
+    assert guard.runs.rollback(second, by="tester").compensated
     assert did == ["charge", "refund", "charge", "refund"]
+    assert guard.runs.rollback(first, by="tester").compensated == ()
+    assert did.count("refund") == 2
 
 
 def test_as_70_a_held_call_that_ran_and_was_undone_may_run_again(tmp_path: Path) -> None:
@@ -362,3 +373,95 @@ def test_a_fork_is_named_and_has_a_run_to_branch_off(tmp_path: Path) -> None:
         bank.guard.runs.fork(bank.newest.run_id, at="fetch", name="t-7", by="tester")
     with pytest.raises(NotFound):
         bank.guard.runs.fork(bank.newest.run_id, at="nowhere", by="tester")
+
+
+# --- what stands in the way of all of it
+
+
+def test_a_run_that_retention_has_forgotten_is_not_said_to_be_undone(tmp_path: Path) -> None:
+    """With its log removed nobody can say what of a run stands: plan and rollback say so, and it is not ``compensated``."""
+    bank = Bank(tmp_path)
+    bank.run()
+    run = bank.newest.run_id
+    prune(bank.guard.store, Retention(payload_ttl=1, dedup_ttl=3, max_run_age=2), time.time() + 1000)
+    for plan in (True, False):
+        with pytest.raises(ResultUnavailable, match="nobody can say what of it stands"):
+            bank.guard.runs.rollback(run, plan=plan, by="tester")
+    assert (bank.guard.runs.show(run).status, bank.did()) == ("completed", DONE)
+
+
+def test_a_call_whose_payload_is_gone_is_irreversible_and_says_why(tmp_path: Path) -> None:
+    """Arguments and result removed, but the log still there: each effect is listed as what retention left, and nothing is undone."""
+    bank = Bank(tmp_path)
+    bank.run()
+    prune(bank.guard.store, Retention(payload_ttl=1, dedup_ttl=10_000, max_run_age=2), time.time() + 1000)
+    with pytest.raises(RollbackRefused, match="retention removed it on"):
+        bank.guard.runs.rollback(bank.newest.run_id, by="tester")
+    assert bank.did() == DONE
+
+
+def test_a_run_without_a_name_is_not_rolled_back_while_it_is_under_way(tmp_path: Path) -> None:
+    """No lease says that it runs: it is refused while it is open in this process, and rolled back after that."""
+    guard, did = surefoot.Guard(f"sqlite:///{tmp_path}/surefoot.db"), []
+    inside, go_on = threading.Event(), threading.Event()
+
+    @surefoot.tool(effect="unsafe", compensate=lambda _call, _result: did.append("refund"))
+    def charge() -> None:
+        did.append("charge")
+
+    def order() -> None:
+        charge()
+        inside.set()
+        assert go_on.wait(30)
+
+    running = threading.Thread(target=surefoot.wrap(order, guard=guard))
+    running.start()
+    assert inside.wait(30)
+    run = guard.runs.list()[0].run_id
+    with pytest.raises(InFlight, match="no name and is under way"):
+        guard.runs.rollback(run, by="tester")
+    go_on.set()
+    running.join(30)
+    assert guard.runs.rollback(run, by="tester").status == "compensated"
+    assert did == ["charge", "refund"]
+
+
+def test_a_run_without_a_name_of_another_living_process_is_not_rolled_back(tmp_path: Path) -> None:
+    """A process that has calls in it lives, so the run may be under way; when that process has died, it can be rolled back."""
+    code = """
+import sys, surefoot
+guard = surefoot.Guard(sys.argv[1])
+@surefoot.tool(effect="unsafe")
+def charge():
+    return "charged"
+def order():
+    charge()
+    print(flush=True)
+    sys.stdin.read()
+surefoot.wrap(order, guard=guard)()
+"""
+    url = f"sqlite:///{tmp_path}/surefoot.db"
+    with subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        guard = surefoot.Guard(url)
+        run = guard.runs.list()[0].run_id
+        with pytest.raises(InFlight, match="no name and is under way"):
+            guard.runs.rollback(run, partial=True, by="tester")
+        child.kill()
+    assert guard.runs.rollback(run, partial=True, by="tester").status == "compensated"
+
+
+def test_a_run_that_was_branched_off_is_not_rolled_back_under_its_branch(tmp_path: Path) -> None:
+    """A branch shares what the run did: the run's rollback is refused until the branch is undone as a whole."""
+    bank = Bank(tmp_path)
+    bank.run()
+    run = bank.newest.run_id
+    branch = bank.guard.runs.fork(run, at="fetch", name="t-7b", by="tester")
+    bank.run("t-7b")
+    with pytest.raises(UsageError, match=f"{branch.run_id} was branched off {run}"):
+        bank.guard.runs.rollback(run, to="fetch", by="tester")
+    assert bank.did() == DONE
+    assert bank.guard.runs.rollback(branch.run_id, by="tester").status == "compensated"
+    assert bank.guard.runs.rollback(run, by="tester").status == "compensated"
+    assert bank.did() == [*DONE, *UNDONE]

@@ -153,6 +153,16 @@ def test_a_path_has_below_it_only_what_is_below_it(store: Store) -> None:
         assert not tx.calls.touches("nowhere", "a#1")
 
 
+def test_unsettled_calls_of_a_run_and_of_its_fork(store: Store) -> None:
+    """A run's open calls are its own: not those of a run that was forked from it, whose slots are among its own."""
+    with store.transaction() as tx:
+        tx.calls.insert(row(1, run_id="origin", scope="origin"))
+        tx.calls.insert(row(2, run_id="fork", scope="origin"))
+    with store.transaction(write=False) as tx:
+        assert [found.call_id for found in tx.calls.unsettled("origin")] == ["call_1"]
+        assert [found.call_id for found in tx.calls.unsettled("fork")] == ["call_2"]
+
+
 def test_sticky_and_unsettled_follow_the_row(store: Store) -> None:
     """A row is found as sticky or unsettled exactly while it is, oldest first."""
     with store.transaction() as tx:

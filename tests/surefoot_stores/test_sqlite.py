@@ -119,9 +119,39 @@ def test_i35_a_newer_schema_is_refused(tmp_path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.close()
+    before = path.read_bytes()
     with pytest.raises(StoreUnavailable, match="upgrade surefoot"), SqliteStore(f"sqlite:///{path}").transaction():
         pass
-    assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path, version: int) -> None:
+    """A SQLite file that has tables of somebody else is refused with what to do, whatever version it says, and not changed."""
+    path = tmp_path / "app.db"
+    db = sqlite3.connect(path)
+    db.executescript(f"CREATE TABLE customers (name TEXT); PRAGMA user_version = {version}")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match=r"another program \(it has customers\); give surefoot a file of its own"):
+        SqliteStore(f"sqlite:///{path}").run(lambda tx: tx.records.get("n", "k"), write=False)
+    assert path.read_bytes() == before
+
+
+def test_a_store_behind_a_link_is_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens one file by another path finds the same owners alive: a running call is never taken for a dead one's."""
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stores = [SqliteStore(f"sqlite:///{path}/s.db") for path in (tmp_path / "real", "link")]
+    assert stores[0].url == stores[1].url
+    with child(f"sqlite:///{tmp_path}/link/s.db") as process:
+        assert process.stdout is not None
+        theirs = process.stdout.readline().strip()
+        alive = [store.alive(theirs) for store in stores]
+        process.kill()
+    assert alive == [True, True]
+    assert [store.alive(theirs) for store in stores] == [False, False]
 
 
 def test_i35_a_migration_that_was_killed_is_done_again(tmp_path: Path) -> None:
@@ -323,3 +353,15 @@ def test_looking_below_a_path_uses_the_whole_index(tmp_path: Path) -> None:
         assert "calls_path (scope=? AND path>? AND path<?)" in plan
         assert "SCAN calls" not in plan
     db.close()
+
+
+def test_what_is_open_in_a_run_is_found_by_an_index(tmp_path: Path) -> None:
+    """The calls of a run are found by their slot space, those of a forked one by an index of its own: never by reading all calls."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/s.db")
+    store.run(lambda tx: None)
+    db = sqlite3.connect(tmp_path / "s.db")
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {tables._UNSETTLED}", ["run"]))
+    db.close()
+    assert "calls_path (scope=?)" in plan
+    assert "calls_forked (run_id=?)" in plan
+    assert "SCAN calls" not in plan

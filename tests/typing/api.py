@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any, assert_type
 
 from agents import Agent, Runner, function_tool
+from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.base import TaskResult
+from autogen_agentchat.teams import RoundRobinGroupChat
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.graph import MessagesState, StateGraph
 from pydantic_ai import Agent as PydanticAgent
+from semantic_kernel import Kernel  # pyright: ignore[reportMissingImports]
 
 import surefoot
 import surefoot_journal
@@ -84,6 +88,22 @@ async def pydantic_ai_app(agent: PydanticAgent[None, str], guard: surefoot.Guard
     assert_type(wrapped, PydanticAgent[None, str])
     with surefoot.run("invoice-7"):
         assert_type((await wrapped.run("Charge order 7.")).output, str)
+
+
+async def autogen_app(agent: AssistantAgent, guard: surefoot.Guard) -> None:
+    """Wrap an AutoGen agent and a team in one line each, and keep their types."""
+    assert_type(surefoot.wrap(agent, guard=guard), AssistantAgent)
+    team = assert_type(surefoot.wrap(RoundRobinGroupChat([agent]), guard=guard), RoundRobinGroupChat)
+    with surefoot.run("invoice-7"):
+        assert_type(await team.run(task="Charge order 7."), TaskResult)
+
+
+async def semantic_kernel_app(kernel: Kernel, guard: surefoot.Guard) -> None:
+    """Wrap a Semantic Kernel kernel in one line, and keep its type."""
+    wrapped = surefoot.wrap(kernel, guard=guard)
+    assert_type(wrapped, Kernel)
+    with surefoot.run("invoice-7"):
+        await wrapped.invoke(plugin_name="bank", function_name="charge", order_id="7")
 
 
 def probe(call: surefoot.Call) -> ProbeAnswer:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from surefoot_conformance import hosts
 from surefoot_conformance.checks.requests import last
 from surefoot_conformance.checks.transparent import GO
 from surefoot_conformance.forks import fork
@@ -15,6 +16,7 @@ from surefoot_conformance.harness import Turn
 from surefoot_conformance.lab import Lab, Latch, Play, Stage
 from surefoot_conformance.table import NotRun, check, equal, expect
 
+_YEAR: Final = 365 * 86_400.0
 _LONG: Final = 20.0
 """Seconds for which a body that nobody lets go on stays where it is."""
 
@@ -227,7 +229,37 @@ def a_deadline_ends_the_waiting_and_not_the_effect(lab: Lab) -> None:
     equal("effects", lab.effects.count("charge"), 2 if lab.is_async and effect == "idempotent" else 1)
 
 
-@check("adapter", "L4")
-def a_run_is_taken_over_from_another_host(lab: Lab) -> None:  # noqa: ARG001 - checks have one signature
-    """An owner on another host that stopped renewing its lease is fenced, and its run taken over."""
-    raise NotRun("needs a store that several hosts share")
+@check("adapter", "L4", faces=("sync", "async"), variants=("before its intent", "in its body"))
+def a_run_is_taken_over_from_another_host(lab: Lab) -> None:
+    """AS-49, I9, I10: a host that stops past its TTL loses its run to another, whose clock is a year off, and is fenced: one effect."""
+    from surefoot import Allow, Call, Gate
+
+    class Stops(Gate):
+        timeout = None
+
+        def check(self, call: Call) -> Allow:
+            if call.tool == "charge":
+                hosts.stop()
+            return Allow()
+
+    def stops(stage: Stage, name: str, amount: int) -> str:
+        hosts.stop()
+        stage.effects.add(name, amount)
+        return f"{name} {amount}"
+
+    if reason := hosts.missing():
+        raise NotRun(reason)
+    lab.url = hosts.url(lab.folder)
+    script = [[("look", 1)], [("charge", 5)]]
+    inside = lab.variant == "in its body"
+    first = Play(script=script, bodies={"charge": stops}) if inside else Play(script=script, guard={"gates": [Stops()]})
+    with hosts.stopped(lab.start_on("first", first, GO, clock=-_YEAR)) as child:
+        second = lab.fair(lab.start_on("second", Play(script=script), last(lab), clock=_YEAR).wait())
+        told = inside and not lab.harness.has_model
+        expect(second.raised("InDoubt") if told else not second.error, f"the second host got {second.error}: {second.message}")
+        equal("effects while the first host stands still", lab.counted(), {"look": 1} | ({} if inside else {"charge": 1}))
+        child.go_on()
+        ended = lab.fair(child.wait())
+    expect(ended.raised("LeaseLost"), f"the first host was not fenced: {ended.error or 'a result'} {ended.message}")
+    equal("effects", lab.counted(), {"charge": 1, "look": 1})
+    equal("the call", lab.states(), ["committed"])

@@ -98,6 +98,29 @@ def every_update_is_compare_and_set(bench: StoreBench) -> None:
     equal("the reason", bench.store.run(lambda tx: tx.calls.get("call_1")).reason, "first")  # type: ignore[union-attr]
 
 
+@check("store", "L1")
+def a_call_that_is_entered_again_belongs_to_who_entered_it(bench: StoreBench) -> None:
+    """An update to ``intent`` moves a row to another conversation, run and path: it is found there, and no longer where it was."""
+    from surefoot import CallState
+
+    bench.store.run(lambda tx: tx.calls.insert(row(1, sticky=True, alias="a")))
+    moved = {"conversation": "c2", "run_id": "r2", "scope": "s2", "path": "b#1/c#1", "alias": None, "occurrence": "3"}
+    failed = bench.store.run(lambda tx: tx.calls.update(row(1, state=CallState.FAILED, sticky=True, alias="a")))
+    bench.store.run(lambda tx: tx.calls.update(failed.changed(state=CallState.INTENT, **moved)))
+    with bench.store.transaction() as tx:  # one that is committed, in the transaction that says so as well
+        entered = tx.calls.get("call_1")
+        assert entered is not None  # noqa: S101 - it was written above
+        equal("the row", entered, row(1, version=2, sticky=True, **moved))
+        tx.calls.update(entered.changed(state=CallState.COMMITTED))
+    with bench.store.transaction(write=False) as tx:
+        equal("calls of the runs", [[found.call_id for found in tx.calls.list(run_id=run)] for run in ("run", "r2")], [[], ["call_1"]])
+        below = [[found.call_id for found in tx.calls.under(*place)] for place in (("scope", "a#1"), ("s2", "b#1"))]
+        equal("calls below the paths", (below, tx.calls.touches("scope", "a#1")), ([[], ["call_1"]], False))
+        sticky = [[found.call_id for found in tx.calls.sticky("acme", name, "pay", "digest")] for name in ("thread", "c2")]
+        equal("sticky calls", sticky, [[], ["call_1"]])
+        equal("unsettled calls", [list(tx.calls.unsettled(run)) for run in ("run", "r2")], [[], []])
+
+
 @check("store", "L1", variants=("put", "put over", "delete", "insert", "update", "lease", "counter", "event", "checkpoint"))
 def a_transaction_that_raises_has_not_happened(bench: StoreBench) -> None:
     """Nothing of a transaction that raises is there afterwards, in any table."""

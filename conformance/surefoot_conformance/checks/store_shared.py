@@ -7,18 +7,23 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from surefoot_conformance import hosts
 from surefoot_conformance.checks.store import refused
 from surefoot_conformance.forks import die
 from surefoot_conformance.keepers import StoreBench, row
 from surefoot_conformance.lab import Latch
-from surefoot_conformance.table import Fault, NotRun, check, equal, expect
+from surefoot_conformance.table import Fault, check, equal, expect
 
 _FEWEST: Final = 3
+_LOOK: Final = 0.02
+_LONG: Final = 40.0
+"""Seconds that an owner on another host may count as alive after its last sign of life."""
 
 
 @check("store", "L2", capability="has_durability", variants=("before commit", "after commit"))
@@ -288,6 +293,28 @@ def a_forked_child_has_a_store_of_its_own(bench: StoreBench) -> None:
 
 
 @check("store", "L4", capability="has_hosts")
-def a_lease_is_taken_over_from_another_host(bench: StoreBench) -> None:  # noqa: ARG001 - checks have one signature
-    """Owners on several hosts see one another's leases expire."""
-    raise NotRun("this machine is one host")
+def a_lease_is_taken_over_from_another_host(bench: StoreBench) -> None:
+    """I9, I10: an owner counts as alive on another host until it shows no sign of life for a TTL; what is taken from it stays taken."""
+    told = bench.folder / "owner"
+
+    def first() -> Any:
+        hosts.play(bench.folder / "first")
+        store = bench.open()
+        lease = store.run(lambda tx: tx.leases.take("t", store.owner()))
+        told.write_text(lease.owner)
+        hosts.stop()
+        return store.run(lambda tx: tx.leases.release(lease))
+
+    def second() -> Any:
+        hosts.play(bench.folder / "second")
+        store, begun = bench.open(), time.monotonic()
+        seen = [store.alive(told.read_text())]
+        while seen[-1] and time.monotonic() - begun < _LONG:
+            time.sleep(_LOOK)
+            seen.append(store.alive(told.read_text()))
+        return [seen[0], seen[-1], store.run(lambda tx: tx.leases.take("t", store.owner()).epoch)]
+
+    with hosts.stopped(bench.start(first)) as child:
+        equal("alive at first, alive in the end, the new epoch", bench.child(second).value, [True, False, 2])
+        child.go_on()
+        expect(not bench.fair(child).value, "the first host released what is not its own any more")

@@ -6,6 +6,7 @@ __all__ = ["KNOWN"]
 
 _VERIFIERS: Final = "surefoot_conformance.harnesses.verifiers"
 KNOWN: Final = {
+    "autogen-agentchat": "surefoot_conformance.harnesses.autogen:AutoGenHarness",
     "claims": f"{_VERIFIERS}:ClaimsHarness",
     "crewai": "surefoot_conformance.harnesses.crewai:CrewAIHarness",
     "function": "surefoot_conformance.judges:FunctionHarness",
@@ -21,6 +22,7 @@ KNOWN: Final = {
     "quorum": f"{_VERIFIERS}:QuorumHarness",
     "rules": f"{_VERIFIERS}:RulesHarness",
     "schema": f"{_VERIFIERS}:SchemaHarness",
+    "semantic-kernel": "surefoot_conformance.harnesses.semantic_kernel:SemanticKernelHarness",
     "sqlite": "surefoot_conformance.keepers:SqliteHarness",
     "tiered": f"{_VERIFIERS}:TieredHarness",
 }

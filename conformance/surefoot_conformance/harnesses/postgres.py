@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import hashlib
 import importlib
 import json
-import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from surefoot.errors import UsageError
+from surefoot_conformance import hosts
 from surefoot_conformance.keepers import Oracle, StoreHarness
 
 if TYPE_CHECKING:
     from surefoot import Store
 
 __all__ = ["PostgresHarness"]
-
-_VARIABLE: Final = "SUREFOOT_TEST_POSTGRES"
 
 
 class PostgresHarness(StoreHarness):
@@ -31,45 +25,25 @@ class PostgresHarness(StoreHarness):
     distribution = "psycopg"
     packages = ("surefoot_stores",)
 
+    has_hosts = True
+
     def __init__(self) -> None:
-        self._mine = f"surefoot_certify_{secrets.token_hex(6)}"
         with contextlib.suppress(ImportError):
             importlib.import_module("psycopg")  # here, so that no child has to
-        atexit.register(self._clear)  # in the process that runs the cells: their own end without this
-
-    def _clear(self) -> None:
-        """Drop the schemas of this run."""
-        if not os.environ.get(_VARIABLE):
-            return
-        import psycopg
-
-        with contextlib.suppress(psycopg.Error), _connected(self._server(), "pg_catalog") as db:
-            for (schema,) in db.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", (self._mine,)).fetchall():
-                db.execute(f'DROP SCHEMA "{schema}" CASCADE')
-
-    def _server(self) -> str:
-        server = os.environ.get(_VARIABLE)
-        if not server:
-            raise UsageError(f"set {_VARIABLE} to the URL of a PostgreSQL database in which schemas may be made, to certify this store")
-        return server
-
-    def _schema(self, folder: Path) -> str:
-        return f"{self._mine}_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
 
     def open(self, folder: Path) -> Store:
         """Open the folder's schema."""
         from surefoot_stores import PostgresStore
 
-        server = self._server()
-        return PostgresStore(f"{server}{'&' if '?' in server else '?'}surefoot_schema={self._schema(folder)}")
+        return PostgresStore(hosts.url(folder))
 
     def oracle(self, folder: Path) -> Oracle:
         """Return plain SQL on the same schema."""
-        return _Sql(self._server(), self._schema(folder))
+        return _Sql(hosts.schema(folder))
 
     def age(self, folder: Path) -> None:
         """Raise the schema's number."""
-        with _connected(self._server(), self._schema(folder)) as db:
+        with hosts.connected(hosts.schema(folder)) as db:
             db.execute("UPDATE meta SET version = 9999")
 
     def migrate(self, folder: Path, before: Callable[[], None]) -> None:
@@ -108,20 +82,12 @@ class PostgresHarness(StoreHarness):
         return bool(made) and all(db.execute(asked).fetchone()[0] for db in made)
 
 
-@contextlib.contextmanager
-def _connected(server: str, schema: str) -> Iterator[Any]:
-    import psycopg
-
-    with psycopg.connect(server, autocommit=True, options=f"-c search_path={schema}") as db:
-        yield db
-
-
 class _Sql(Oracle):
-    def __init__(self, server: str, schema: str) -> None:
-        self._place = (server, schema)
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with _connected(*self._place) as db:
+        with hosts.connected(self._schema) as db:
             found: list[Any] = db.execute(sql, values or None).fetchall()
             return found
 

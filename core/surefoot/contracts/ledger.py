@@ -29,8 +29,9 @@ class Ledger(ABC):
     def update(self, record: CallRecord) -> CallRecord:
         """Replace the row with ``record``'s id and ``record.version``; return it with the next version.
 
-        Compare-and-set: raises :class:`~surefoot.LeaseLost` when the stored version is another one.
-        The key and the id never change.
+        Compare-and-set: raises :class:`~surefoot.LeaseLost` when the stored version is another one. What a call is (id,
+        key, tenant, tool, arguments) never changes. Who asks for it and where (conversation, run, scope, path, alias,
+        occurrence) changes with an update to ``intent`` alone: a business key is entered again by a later run.
         """
 
     @abstractmethod

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from surefoot.contracts import Allow, Deny, Hold
 from surefoot.engine import claims, doubt, outcomes, words
 from surefoot.engine.deadline import Overdue, Timed, limited
 from surefoot.engine.failure import load_error
-from surefoot.engine.frames import ActiveCall, Frame
+from surefoot.engine.frames import ActiveCall, Frame, inside
 from surefoot.engine.key import call_id
 from surefoot.engine.patience import Patience
 from surefoot.engine.program import Do, Pause, Program, Tx
@@ -41,7 +40,7 @@ def call(guard: Guard, frame: Frame, request: claims.Request, body: Do) -> Progr
     """Govern one requested call and return (or raise) its answer."""
     claim = claims.Claim.of(guard, frame, request)
     answered = False
-    frame.count(asked=+1)
+    frame.asked.add(claim)
     try:
         if claim.effect is Effect.READ and not any(admission.reads for admission in guard.admissions):
             refused = yield from _ask_gates(guard, claim, claim.record(guard.clock()))
@@ -51,7 +50,7 @@ def call(guard: Guard, frame: Frame, request: claims.Request, body: Do) -> Progr
         answered = True
         return result
     finally:
-        frame.count(asked=-1)
+        frame.asked.discard(claim)
         if claim.plain_rank is not None:
             frame.plain_ended(request.tool, claim.digest, claim.plain_rank, answered=answered)
 
@@ -96,7 +95,7 @@ def _ask_gates(guard: Guard, claim: claims.Claim, record: CallRecord) -> Program
     """Ask every gate; all must allow. A broken gate denies whatever is not a declared read (I16)."""
     for gate in guard.gates:
         try:
-            decision: Any = yield limited(partial(gate.check, claim.call(record)), gate.timeout)
+            decision: Any = yield limited(partial(gate.check, claim.shown(record)), gate.timeout)
         except (Exception, Overdue) as exc:  # noqa: BLE001 - fail closed, whatever it was
             decision = exc
         match claims.judged(gate, claim.effect, decision, (Allow, Deny, Hold)):
@@ -155,11 +154,10 @@ def replay(guard: Guard, claim: claims.Claim, record: CallRecord) -> Any:
 def _perform(guard: Guard, claim: claims.Claim, claimed: claims.Claimed, body: Do) -> Program[Any]:
     """Run the body under its intent and make its outcome durable."""
     record, frame = claimed.record, claim.frame
-    active = _active(guard, claim, record, reentered=claimed.reentered)
-    timed = Timed(active, body, claim.rule.timeout)
-    frame.count(running=+1)
+    active, work = _active(guard, claim, record, body, reentered=claimed.reentered)
+    frame.running.add(claim)
     try:
-        value = yield timed.do()
+        value = yield work
     except Overdue as exc:
         yield from outcomes.raised(guard, claim, record, exc, active)
         if not claim.at_most_once:
@@ -172,20 +170,24 @@ def _perform(guard: Guard, claim: claims.Claim, claimed: claims.Claimed, body: D
         yield from outcomes.committed(guard, record, value, active.answers())
         return value
     finally:
-        frame.count(running=-1)
-        timed.when_ended(partial(_landed, guard, claim, record, active))
+        frame.running.discard(claim)
+        if isinstance(work, Timed):
+            work.when_ended(partial(_landed, guard, claim, record, active))
+        else:
+            guard.ended(record)
     claim.asked.add(record.call_id)  # a probe would take time that the caller was not promised to wait
     claim.claimed = None  # the body runs on: this asks anew
     return (yield from _answer(guard, claim, body))
 
 
-def _active(guard: Guard, claim: claims.Claim, record: CallRecord, *, reentered: bool) -> ActiveCall:
-    """Return the call as its body finds it."""
-    call, seconds = claim.call(record), claim.rule.timeout
-    if seconds is not None:
-        call = dataclasses.replace(call, deadline=guard.clock() + seconds)
+def _active(guard: Guard, claim: claims.Claim, record: CallRecord, body: Do, *, reentered: bool) -> tuple[ActiveCall, Do]:
+    """Return the call as its body finds it, and the body in it."""
+    seconds = claim.rule.timeout
+    call = claim.call(record, guard.clock() + seconds if seconds is not None else None)
     tool, composite = claim.request.tool_object, record.effect is Effect.COMPOSITE
-    return ActiveCall(call, claim.frame, tool, claim.occurrence, reentered, composite, record.interrupts)
+    active = ActiveCall(call, claim.frame, tool, claim.occurrence, reentered, composite, record.interrupts)
+    work = inside(active, body)
+    return active, work if seconds is None else Timed(work, seconds)
 
 
 def _landed(guard: Guard, claim: claims.Claim, record: CallRecord, active: ActiveCall, ended: Any) -> None:
@@ -203,9 +205,9 @@ def _read(guard: Guard, claim: claims.Claim, body: Do) -> Program[Any]:
     """Run a declared read: no intent, one write for the outcome."""
     old = yield Tx(partial(_seen, claim=claim), write=False)
     record = old or claim.record(guard.clock())
-    active = _active(guard, claim, record, reentered=False)
+    active, work = _active(guard, claim, record, body, reentered=False)
     try:
-        value = yield Timed(active, body, claim.rule.timeout).do()
+        value = yield work
     except Overdue as exc:
         raise TimeoutError(f"{claim.tool}: {exc}") from None
     except Exception as exc:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from surefoot.contracts import Allow, Deny
 from surefoot.engine import holds, matching, words
-from surefoot.engine.key import business_key, call_id, conflict_key, slot_key
+from surefoot.engine.key import below, business_key, call_id, conflict_key, slot_key
 from surefoot.engine.transitions import CallEvent
 from surefoot.errors import Denied, InDoubt, KeyConflict, LeaseLost, NotStorable, ResultUnavailable
 from surefoot.types import Call, CallRecord, CallState, Effect, ToolRule
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Ask", "AskGates", "Busy", "Claim", "Claimed", "Drifted", "InDoubtHere", "Position", "Replay", "Request", "Stop"]
 
 RERUNS = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.COMPOSITE})
+_PLACE = ("entry", "touched", "owner", "conversation", "run_id", "scope", "path", "alias", "occurrence")
 _ROW = CallRecord("", "", "", "", "", "", "", "", "", None, Effect.UNCLASSIFIED, CallState.INTENT, 0, 0, "")
 
 
@@ -135,6 +137,9 @@ class Claim:
     def of(cls, guard: Guard, frame: Frame, request: Request) -> Claim:
         """Identify a request. Raises :class:`~surefoot.UsageError` when a declared key field is missing."""
         rule, codec = guard.rule(request.tool), guard.codec
+        if frame.deadline is not None:  # a child has what its parent has left
+            left = max(0.0, frame.deadline - guard.clock())
+            rule = replace(rule, timeout=left if rule.timeout is None else min(left, rule.timeout))
         try:
             digest, arguments = codec.identify(dict(request.arguments))
         except NotStorable:
@@ -148,7 +153,8 @@ class Claim:
         key = request.key or slot_key(tenant, request.tool, scope, frame.path, digest, occurrence)
         if rule.key and request.key is None:
             key = business_key(codec, rule, tenant, request.tool, scope, request.arguments)
-        return cls(guard, frame, request, rule, Effect(rule.effect), digest, key, occurrence, rank, arguments, allowed=not guard.gates)
+        effect: Any = rule.effect  # an Effect since the rule was made
+        return cls(guard, frame, request, rule, effect, digest, key, occurrence, rank, arguments, allowed=not guard.gates)
 
     @property
     def tool(self) -> str:
@@ -193,16 +199,27 @@ class Claim:
             created=now,
         )
 
-    def call(self, record: CallRecord) -> Call:
-        """Return what gates, probes and the tool see of it."""
-        return as_call(record, self.request.arguments)
+    def touches(self, record: CallRecord) -> int:
+        """Return the newest entry of the row's slot space that asked for it, now that this claim does."""
+        return self.frame.entry if record.scope == self.scope else record.touched
+
+    def call(self, record: CallRecord, deadline: float | None = None) -> Call:
+        """Return what the tool sees of it."""
+        return as_call(record, self.request.arguments, deadline)
+
+    def shown(self, record: CallRecord) -> Call:
+        """Return what one gate sees of it: a copy, so that no gate decides what the next one judges (I14)."""
+        try:
+            return as_call(record, copy.deepcopy(dict(self.request.arguments)))
+        except Exception:  # noqa: BLE001 - what cannot be copied has no data-only form either
+            return self.call(record)
 
 
-def as_call(record: CallRecord, arguments: Mapping[str, Any]) -> Call:
+def as_call(record: CallRecord, arguments: Mapping[str, Any], deadline: float | None = None) -> Call:
     """Return the public view of a ledger row."""
     thread = record.conversation if record.conversation != record.run_id else None
     what = (record.call_id, record.tool, arguments, record.args_digest, record.effect)
-    return Call(*what, record.run_id, thread, record.tenant, record.path, f"surefoot-{record.key[:40]}", record.entry)
+    return Call(*what, record.run_id, thread, record.tenant, record.path, f"surefoot-{record.key[:40]}", record.entry, deadline)
 
 
 def fence(unit: Unit, frame: Frame) -> None:
@@ -229,11 +246,11 @@ def decide(unit: Unit, claim: Claim) -> Decision:
     run = claim.frame.run
     for twin in unit.calls.sticky(run.record.tenant, run.conversation, claim.tool, claim.digest):
         return _known(unit, claim, twin)
-    rows = matching.unmatched(unit, claim)
-    if (equal := matching.same(claim, rows)) is not None:
-        return _known(unit, claim, equal)
-    if rows and (drift := matching.remind(claim, rows)) is not None and (decision := _drift(unit, claim, drift)) is not None:
-        return decision
+    if rows := matching.unmatched(unit, claim):
+        if (equal := matching.same(claim, rows)) is not None:
+            return _known(unit, claim, equal)
+        if (drift := matching.remind(claim, rows)) is not None and (decision := _drift(unit, claim, drift)) is not None:
+            return decision
     return _start(unit, claim, None)
 
 
@@ -265,14 +282,16 @@ def _known(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
 
 
 def _replay(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
+    if record.effect is Effect.COMPOSITE and record.scope == claim.scope:  # what it has asked for inside is answered with it
+        matching.passed(unit, unit.calls.under(record.scope, below(record.path, record, record.occurrence)), claim.frame.entry, 0)
     event = CallEvent.DELIVERED if record.sticky and record.state is CallState.COMMITTED else CallEvent.REPLAYED
-    return Replay(unit.move(record, event, touched=claim.frame.entry))
+    return Replay(unit.move(record, event, touched=claim.touches(record)))
 
 
 def _doubt(unit: Unit, claim: Claim, record: CallRecord) -> Decision:
     if claim.rule.probe is not None and record.entered and record.call_id not in claim.asked:
         return Ask(record)
-    record = unit.move(record, CallEvent.REPLAYED, touched=claim.frame.entry)
+    record = unit.move(record, CallEvent.REPLAYED, touched=claim.touches(record))
     if claim.effect is not Effect.UNSAFE and record.entered:
         return InDoubtHere(record)
     message = words.doubt_error(record) if record.entered else words.held(record.tool, record.reason, record.call_id)
@@ -351,8 +370,9 @@ def _start(unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
     if record is None:
         return _claimed(claim, unit.add(claim.record(unit.now), CallEvent.CLAIMED), reentered=False)
     effect = record.effect if record.effect is Effect.COMPOSITE else claim.effect
-    entry, owner = claim.frame.entry, claim.guard.store.owner()
-    again = unit.move(record, CallEvent.REENTERED, entry=entry, touched=entry, owner=owner, effect=effect, entered=True)
+    # A doubt that another slot of the conversation enters stays where it is; under its own key the row is whose body runs now.
+    row, place = claim.record(unit.now).__dict__, _PLACE if record.key == claim.key else _PLACE[:3]
+    again = unit.move(record, CallEvent.REENTERED, effect=effect, entered=True, **{name: row[name] for name in place})
     return _claimed(claim, again, reentered=True)
 
 

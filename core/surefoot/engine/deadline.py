@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from surefoot.engine.frames import ActiveCall, inside
-from surefoot.engine.program import Do, begun, settled
+from surefoot.engine.program import Do, aenter, begun, enter, settled
 
 __all__ = ["Overdue", "Timed", "limited"]
 
@@ -20,19 +20,15 @@ class Overdue(BaseException):
     """The deadline passed and the body runs on. Never leaves the engine."""
 
 
-class Timed:
-    """A body that is waited for only so long; without a limit it is the body itself."""
+class Timed(Do):
+    """A body that is waited for only so long."""
 
-    def __init__(self, active: ActiveCall | None, body: Do, seconds: float | None) -> None:
-        self._active = active
-        self._body = inside(active, body) if active is not None else body
+    def __init__(self, body: Do, seconds: float) -> None:
+        super().__init__(self._plain, self._coro if body.coro else None)
+        self._body = body
         self._seconds = seconds
         self._left: Any = None
         """The future of a body that its caller has not waited for to the end."""
-
-    def do(self) -> Do:
-        """Return what to run."""
-        return self._body if self._seconds is None else Do(self._plain, self._coro if self._body.coro else None)
 
     def when_ended(self, then: Callable[[Any], None]) -> None:
         """Call ``then`` when the body has ended: now, with ``None``, or with the future of one that its caller left running."""
@@ -44,17 +40,16 @@ class Timed:
     def _plain(self) -> Any:
         from concurrent import futures
 
-        self._left = ended = begun(self._body.plain)
-        if self._active is not None:
-            self._active.entered = True  # nobody can stop it from beginning any more, however late it does
+        self._left = ended = begun(partial(enter, self._body))
+        if self._body.inside is not None:
+            self._body.inside.entered = True  # nobody can stop it from beginning any more, however late it does
         futures.wait([ended], self._seconds)
         return self._outcome(ended)
 
     async def _coro(self) -> Any:
         import asyncio
 
-        assert self._body.coro is not None  # noqa: S101 - chosen only then
-        self._left = task = asyncio.ensure_future(self._body.coro())
+        self._left = task = asyncio.ensure_future(aenter(self._body))
         try:
             await asyncio.wait({task}, timeout=self._seconds)
         except asyncio.CancelledError:
@@ -88,7 +83,7 @@ def limited(work: Callable[[], Any], seconds: float | None) -> Do:
             raise
         return await answer if inspect.isawaitable(answer) else answer
 
-    return Timed(None, Do(lambda: settled(work()), coro), seconds).do() if seconds is not None else Do(work)
+    return Timed(Do(lambda: settled(work()), coro), seconds) if seconds is not None else Do(work)
 
 
 def _forgotten(asked: Any) -> None:

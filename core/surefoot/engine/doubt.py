@@ -27,9 +27,8 @@ def probe(guard: Guard, record: CallRecord, rule: ToolRule) -> Program[None]:
     """Ask the tool's probe about a call in doubt and settle it by the answer; a broken probe settles nothing."""
     assert rule.probe is not None  # noqa: S101 - asked only then
     arguments = guard.codec.loads(record.arguments) if record.arguments else {}
-    asked = rule.probe
     try:
-        answer: Any = yield limited(partial(asked, as_call(record, arguments)), getattr(asked, "timeout", HOOK_SECONDS))
+        answer: Any = yield limited(partial(rule.probe, as_call(record, arguments)), getattr(rule.probe, "timeout", HOOK_SECONDS))
         text = guard.codec.dumps(answer.value) if isinstance(answer, Happened) else None
     except (Exception, Overdue) as exc:  # noqa: BLE001 - whatever it raises, or gives that nobody can store, it has not answered
         _log.warning("the probe of %s raised %s: %s stays in doubt", record.tool, guard.redact(str(exc)), record.call_id)
@@ -53,16 +52,12 @@ def settle(unit: Unit, call_id: str, by: str, value: str | None = None, *, happe
     record = unit.calls.get(call_id)
     if record is None:
         raise NotFound(f"there is no call {call_id}; 'surefoot calls list' shows what there is", call_id=call_id)
-    by = unit.clean(by)
-    did = value is not None if happened is None else happened
+    event = CallEvent.SETTLED_COMMITTED if happened or (happened is None and value is not None) else CallEvent.SETTLED_FAILED
     if record.state not in {CallState.IN_DOUBT, CallState.RAISED}:
         if by == "probe":
             return record
         raise IntegrityError(f"call {call_id} is {record.state}, not in doubt; there is nothing to settle", call_id=call_id)
-    if did:
-        record = unit.move(record, CallEvent.SETTLED_COMMITTED, value=value, settled_by=by)
-    else:
-        record = unit.move(record, CallEvent.SETTLED_FAILED, settled_by=by)
+    record = unit.move(record, event, value=value, settled_by=unit.clean(by))
     holds.lift(unit, call_id, holds.held_by(unit, call_id))
     return record
 
@@ -87,8 +82,7 @@ def _lost(unit: Unit, guard: Guard, run_id: str) -> list[CallRecord]:
         if record.state is CallState.IN_DOUBT:
             doubts.append(record)
         elif record.effect in {Effect.UNSAFE, Effect.UNCLASSIFIED} and not guard.is_running(record):
-            reason = "its process ended between its intent and its outcome"
-            doubts.append(unit.move(record, CallEvent.LOST, reason=reason))
+            doubts.append(unit.move(record, CallEvent.LOST, reason="its process ended between its intent and its outcome"))
     return doubts
 
 

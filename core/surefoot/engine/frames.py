@@ -6,20 +6,17 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from surefoot.engine.key import quote
-from surefoot.engine.program import Do
+from surefoot.engine.key import below
+from surefoot.engine.program import Do, current
 from surefoot.types import Call, Lease, RunRecord
 
 if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
 
 __all__ = ["ActiveCall", "Frame", "LiveRun", "at", "current_call", "current_step", "here", "innermost", "inside", "join"]
-
-_at: ContextVar[Frame | ActiveCall | None] = ContextVar("surefoot_at", default=None)
 
 
 def join(path: str, part: str) -> str:
@@ -72,10 +69,10 @@ class Frame:
     """Entries up to this one belong to rejected attempts: what steps committed inside them is not replayed."""
     reentered: bool = False
     """Calls of an earlier entry exist at or below this path."""
-    running: int = 0
-    """Bodies that run in it now."""
-    asked: int = 0
-    """Requests in it that have no answer yet."""
+    running: set[object] = field(default_factory=set)
+    """Claims whose body runs in it now."""
+    asked: set[object] = field(default_factory=set)
+    """Claims in it that have no answer yet."""
     reminded: set[str] = field(default_factory=set)
     """Tools whose drift this entry has been told about."""
     raised: dict[str, BaseException] = field(default_factory=dict)
@@ -84,6 +81,8 @@ class Frame:
     """Its body has begun."""
     nested: int = 0
     """Graphs that were started inside it, for those that have no other name."""
+    deadline: float | None = None
+    """POSIX seconds by which what is done in it should have ended."""
     _plain: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -114,12 +113,6 @@ class Frame:
         with self._lock:
             self._plain[tool, digest][rank] = "answered" if answered else "open"
 
-    def count(self, *, running: int = 0, asked: int = 0) -> None:
-        """Note that a body, or a request, began (+1) or ended (-1)."""
-        with self._lock:
-            self.running += running
-            self.asked += asked
-
 
 @dataclass(eq=False)
 class ActiveCall:
@@ -147,54 +140,42 @@ class ActiveCall:
     def inner(self) -> Frame:
         """Return the frame for what is requested inside the body."""
         if self._inner is None:
-            part = f"{quote(self.call.tool)}({self.call.args_digest[:12]}.{self.occurrence})"
-            run = self.frame.run
-            self._inner = Frame(run, self.frame, join(self.frame.path, part), run.next_entry(), reentered=self.reentered)
+            run, path = self.frame.run, below(self.frame.path, self.call, self.occurrence)
+            self._inner = Frame(run, self.frame, path, run.next_entry(), reentered=self.reentered)
+            self._inner.deadline = self.call.deadline or self.frame.deadline
         return self._inner
 
 
 @contextmanager
 def at(place: Frame | ActiveCall | None) -> Iterator[None]:
     """Make ``place`` the current one for the block (and for what it starts)."""
-    token = _at.set(place)
+    token = current.set(place)
     try:
         yield
     finally:
         with suppress(ValueError):  # a coroutine that is collected ends in whatever context that happens
-            _at.reset(token)
+            current.reset(token)
 
 
 def inside(place: Frame | ActiveCall, body: Do) -> Do:
     """Return ``body`` with ``place`` as the current one while it runs."""
-
-    def plain() -> Any:
-        place.entered = True
-        with at(place):
-            return body.plain()
-
-    async def coro() -> Any:
-        assert body.coro is not None  # noqa: S101 - chosen only then
-        place.entered = True
-        with at(place):
-            return await body.coro()
-
-    return Do(plain, coro if body.coro is not None else None)
+    return Do(body.plain, body.coro, place)
 
 
 def here() -> Frame | ActiveCall | None:
     """Return the running call or open step that this code is in."""
-    return _at.get()
+    return current.get()  # type: ignore[no-any-return]
 
 
 def current_call() -> Call | None:
     """Return the call whose body is running here: ``.idempotency_key``, ``.entry``, ``.deadline``; else ``None``."""
-    place = _at.get()
+    place = current.get()
     return place.call if isinstance(place, ActiveCall) else None
 
 
 def current_step() -> Frame | None:
     """Return the open step here: ``.name``, ``.attempt`` and the ``.hint`` of the verifier that rejected the last one."""
-    place = _at.get()
+    place = current.get()
     frame = place.frame if isinstance(place, ActiveCall) else place
     return frame if frame is None or frame.name else next((f for f in frame.chain() if f.name), None)
 

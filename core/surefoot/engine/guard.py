@@ -18,6 +18,7 @@ from surefoot.engine.claims import Request
 from surefoot.engine.failure import load_error
 from surefoot.engine.frames import ActiveCall, Frame, here
 from surefoot.engine.inbox import Calls, Runs
+from surefoot.engine.key import below
 from surefoot.engine.program import Do, Program, Tx, adrive, drive
 from surefoot.engine.unit import Unit
 from surefoot.engine.verify import as_verifier
@@ -50,6 +51,7 @@ class Guard:
         steps: Mapping[str, StepRule] | None = None,
         retry: Retry | None = None,
         budget: Budget | None = None,
+        breaker: Any = None,
         policy: str | Policy | None = None,
         gates: Sequence[Gate] = (),
         on_event: Callable[[Event], None] | None = None,
@@ -69,18 +71,15 @@ class Guard:
         expect("wait", wait, "a number of seconds, 0 or more", is_time)
         self.plugins = plugins or Plugins.default()
         self.store = self.plugins.open_store(store, strict=strict, checkpoints=checkpoints)
-        self.redact = self.plugins.redact
         self.codec = Codec(self.plugins.redactor, self.store.digest_key)
-        self.clock: Callable[[], float] = time.time
-        self.retry = retry or Retry()
-        self.budget = budget
-        self.wait = wait
-        self.strict = strict
+        self.redact, self.clock = self.plugins.redact, time.time
+        self.retry, self.budget, self.breaker = retry or Retry(), budget, breaker
+        self.wait, self.strict = wait, strict
         self.policy = self.plugins.policy(policy) if isinstance(policy, str) else policy
         self.gates = [*gates, *(self.policy.gates() if self.policy else ())]
-        self.admissions = [*(self.policy.admissions() if self.policy else ()), *([self.plugins.view("budget", self)] if budget else ())]
-        self.calls = Calls(self)
-        self.runs = Runs(self)
+        limits = [self.plugins.view(name, self) for name, given in (("budget", budget), ("breaker", breaker)) if given is not None]
+        self.admissions = [*(self.policy.admissions() if self.policy else ()), *limits]
+        self.calls, self.runs = Calls(self), Runs(self)
         self._tools = {**dict.fromkeys(reads, ToolRule(effect=Effect.READ)), **(tools or {})}
         self.steps = dict(steps or {})
         """Rules by step name or pattern."""
@@ -89,11 +88,10 @@ class Guard:
         self._identities: dict[str, str] = {}
         self._definitions: dict[str, Callable[[], Any]] = {}
         self._rules: dict[str, ToolRule] = {}
-        self._verifiers: dict[int, Verifier | None] = {}
+        self._verifiers: dict[int, tuple[StepRule, Verifier | None]] = {}
         self._riders: list[Callable[[Unit], Any]] = []
         self._suspends: list[type[BaseException]] = []
-        self._on_event = on_event
-        self.whole = False
+        self._on_event, self.whole = on_event, False
         """What it wraps is one object, and no other will come."""
         for rule in self.steps.values():
             self.verifier(rule)
@@ -133,25 +131,15 @@ class Guard:
         """Return the registered tools that nobody classified, sorted."""
         return sorted(name for name in self._identities if self.rule(name).effect is Effect.UNCLASSIFIED)
 
-    def misnamed(self) -> dict[str, str]:
-        """Return names in ``tools=`` and ``reads=`` that are a mistake, with the tool that each looks like, or an empty text."""
-        import difflib
-
-        missing = sorted(name for name in self._tools if name not in self._identities and not set(name) & set("*?["))
-        others = [tool for tool in self._identities if tool not in self._tools]
-        close = {name: difflib.get_close_matches(name, others, 1, 0.75) for name in missing}
-        return {name: "".join(like) for name, like in close.items() if like or self.whole}
-
     def step_rule(self, name: str) -> StepRule:
         """Return the rule for a step name: exact before patterns."""
-        rule = self.steps.get(name) or next((r for p, r in self.steps.items() if fnmatch.fnmatchcase(name, p)), None)
-        return rule or _ANY_STEP
+        return self.steps.get(name) or next((r for p, r in self.steps.items() if fnmatch.fnmatchcase(name, p)), _ANY_STEP)
 
     def verifier(self, rule: StepRule) -> Verifier | None:
         """Return the rule's verifier, made once."""
         if id(rule) not in self._verifiers:
-            self._verifiers[id(rule)] = as_verifier(rule.verifier, self.plugins.verifier)
-        return self._verifiers[id(rule)]
+            self._verifiers[id(rule)] = (rule, as_verifier(rule.verifier, self.plugins.verifier))
+        return self._verifiers[id(rule)][1]
 
     def control_flow(self, *kinds: type[BaseException]) -> None:
         """Name exceptions with which the framework suspends a body (an interrupt): neither result nor error."""
@@ -193,9 +181,8 @@ class Guard:
 
     def runs_around(self, record: CallRecord, frame: Frame) -> bool:
         """Return whether this code is inside the body of ``record``: waiting for it would never end."""
-        place = here()
-        inside = isinstance(place, ActiveCall) and place.call.call_id == record.call_id
-        return inside or f"({record.args_digest[:12]}.{record.occurrence})" in frame.path
+        place, within = here(), below("", record, record.occurrence) in frame.path
+        return within or (isinstance(place, ActiveCall) and place.call.call_id == record.call_id)
 
     # --- the two faces
 
@@ -204,22 +191,14 @@ class Guard:
         if tx.rides:
             return self._riders.append(tx.work)
         with _Work(tx, self) as work:
-            result = self.store.run(work, write=tx.write)
-        self._deliver(work)
-        return result
+            return self.store.run(work, write=tx.write)
 
     async def atransact(self, tx: Tx) -> Any:
         """Like :meth:`transact`, from a coroutine."""
         if tx.rides:
             return self._riders.append(tx.work)
         with _Work(tx, self) as work:
-            result = await self.store.arun(work, write=tx.write)
-        self._deliver(work)
-        return result
-
-    def _deliver(self, work: _Work) -> None:
-        for event in work.events:
-            self.plugins.event(event, self._on_event)
+            return await self.store.arun(work, write=tx.write)
 
     def drive(self, program: Program[Any]) -> Any:
         """Run one of the engine's programs from ordinary code."""
@@ -273,19 +252,20 @@ class Guard:
 class _Work:
     """What a store runs for a :class:`~surefoot.engine.program.Tx`, and the events to deliver after it."""
 
-    __slots__ = ("_guard", "_riders", "_tx", "events")
+    __slots__ = ("_events", "_guard", "_riders", "_tx")
 
     def __init__(self, tx: Tx, guard: Guard) -> None:
         self._tx = tx
         self._guard = guard
         self._riders: list[Callable[[Unit], Any]] = []
-        self.events: list[Event] = []
+        self._events: Sequence[Event] = ()
 
     def __call__(self, transaction: Transaction) -> Any:
-        unit = Unit(transaction, self._guard.clock(), self._guard.plugins.redactor())
-        self.events = unit.events
-        if self._tx.write and self._guard._riders:  # noqa: SLF001 - a part of the guard
-            self._riders, self._guard._riders = self._guard._riders, []  # noqa: SLF001 - as above
+        guard = self._guard
+        unit = Unit(transaction, guard.clock(), guard.plugins.redactor())
+        self._events = unit.events
+        if guard._riders and self._tx.write:  # noqa: SLF001 - a part of the guard
+            self._riders, guard._riders = guard._riders, []  # noqa: SLF001 - as above
             for rider in self._riders:
                 try:
                     rider(unit)
@@ -299,6 +279,8 @@ class _Work:
     def __exit__(self, failed: object, *_: object) -> None:
         if failed is not None:
             self._guard._riders[:0] = self._riders  # noqa: SLF001 - as above; nothing of it has happened
+        elif self._events:
+            self._guard.plugins.deliver(self._events, self._guard._on_event)  # noqa: SLF001 - as above
 
 
 def _maps(given: object, kind: type) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 
 from surefoot.codec import Codec
 from surefoot.errors import UsageError
-from surefoot.types import ToolRule
+from surefoot.types import Call, CallRecord, ToolRule
 
-__all__ = ["business_key", "call_id", "conflict_key", "element", "owned", "quote", "slot_key", "top"]
+__all__ = ["below", "business_key", "call_id", "conflict_key", "element", "owned", "quote", "slot_key", "top"]
 
 
 def quote(name: str) -> str:
@@ -28,6 +28,12 @@ def owned(tenant: str, name: str) -> str:
 def element(name: str, instance: int, branch: str = "") -> str:
     """Return one path element: ``tools#2``, or ``pay#1[3fa9…:0]`` in a fan-out branch."""
     return f"{quote(name)}#{instance}[{branch}]" if branch else f"{quote(name)}#{instance}"
+
+
+def below(path: str, call: Call | CallRecord, occurrence: str) -> str:
+    """Return the path of what is requested inside of a call that was requested at ``path``."""
+    part = f"{quote(call.tool)}({call.args_digest[:12]}.{occurrence})"
+    return f"{path}/{part}" if path else part
 
 
 def top(path: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ import logging
 import warnings
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.engine import holds
 from surefoot.engine.deadline import Overdue
@@ -28,17 +28,14 @@ _log = logging.getLogger("surefoot.call")
 _TRIES: Final = (0.02, 0.1, 0.5, 1.0)
 
 
-Answers: TypeAlias = tuple[str | None, ...]
-
-
-def committed(guard: Guard, record: CallRecord, value: Any, answers: Answers) -> Program[None]:
+def committed(guard: Guard, record: CallRecord, value: Any, answers: tuple[str | None, ...]) -> Program[None]:
     """Record that the body returned."""
     changes = stored(guard, value, answers)
     yield from _write(record, partial(_land, claimed=record, changes=changes))
     _warn(record, changes)
 
 
-def stored(guard: Guard, value: Any, answers: Answers) -> dict[str, Any]:
+def stored(guard: Guard, value: Any, answers: tuple[str | None, ...]) -> dict[str, Any]:
     """Return a result as fields of its row. One that cannot be stored is a reason, never an error of the call (AS-78)."""
     try:
         return {"value": guard.codec.dumps(value, whole=True), "reason": "", "interrupts": answers}
@@ -59,7 +56,7 @@ def _warn(record: CallRecord, changes: dict[str, Any]) -> None:
 def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
     record = unit.calls.get(claimed.call_id)
     assert record is not None  # noqa: S101 - rows are never deleted
-    mine = record.entry == claimed.entry
+    mine = (record.run_id, record.entry) == (claimed.run_id, claimed.entry)
     if mine and record.state is CallState.INTENT:
         unit.move(record, CallEvent.COMMITTED, **changes)
     elif mine and record.state in {CallState.IN_DOUBT, CallState.FAILED}:
@@ -100,7 +97,7 @@ def withdrawn(guard: Guard, record: CallRecord) -> Program[None]:
 
 def _end(unit: Unit, claimed: CallRecord, event: CallEvent, changes: dict[str, Any]) -> None:
     record = unit.calls.get(claimed.call_id)
-    if record is not None and record.state is CallState.INTENT and record.entry == claimed.entry:
+    if record is not None and record.state is CallState.INTENT and (record.run_id, record.entry) == (claimed.run_id, claimed.entry):
         unit.move(record, event, **changes)
 
 
@@ -131,15 +128,13 @@ def escaped(unit: Unit, call_ids: list[str]) -> None:
 
 def _write(record: CallRecord, work: Any) -> Program[None]:
     """Write an outcome, trying again while the store is away; the result is never given without it (I3)."""
-    for pause in _TRIES:
+    for pause in (*_TRIES, None):
         try:
             yield Tx(work)
-        except StoreUnavailable:
+        except StoreUnavailable as exc:
+            if pause is None:
+                what = f"the outcome of {record.tool} ({record.call_id}) could not be stored"
+                raise StoreUnavailable(f"{what}; it is in doubt until the store is back ({exc})", call_id=record.call_id) from exc
             yield Pause(pause)
         else:
             return
-    try:
-        yield Tx(work)
-    except StoreUnavailable as exc:
-        msg = f"the outcome of {record.tool} ({record.call_id}) could not be stored; it is in doubt until the store is back ({exc})"
-        raise StoreUnavailable(msg, call_id=record.call_id) from exc

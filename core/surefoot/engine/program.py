@@ -10,16 +10,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextvars import copy_context
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from surefoot.engine.unit import Unit
 
-__all__ = ["Do", "Op", "Pause", "Program", "Tx", "adrive", "begun", "drive", "settled"]
+__all__ = ["Do", "Op", "Pause", "Program", "Tx", "adrive", "aenter", "begun", "current", "drive", "enter", "settled"]
 
 T = TypeVar("T")
+current: ContextVar[Any] = ContextVar("surefoot_at", default=None)
+"""The open step or running call that this code is in (see :mod:`surefoot.engine.frames`)."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -42,6 +45,8 @@ class Do:
 
     plain: Callable[[], Any]
     coro: Callable[[], Awaitable[Any]] | None = None
+    inside: Any = None
+    """The step or call that is the current one while it runs; ``None``: whichever is."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -75,7 +80,7 @@ def drive(program: Program[T], transact: Callable[[Tx], Any]) -> T:
                 case Tx():
                     answer = transact(op)
                 case Do():
-                    answer = settled(op.plain())
+                    answer = settled(enter(op))
                 case Pause():
                     time.sleep(op.seconds)
         except BaseException as exc:  # noqa: BLE001 - everything goes back into the program, which decides
@@ -101,13 +106,38 @@ async def adrive(program: Program[T], transact: Callable[[Tx], Awaitable[Any]]) 
                 case Do():
                     if _cancelling(asyncio):
                         await asyncio.sleep(0)  # a cancellation that waited for a transaction's end arrives here
-                    answer = op.plain() if op.coro is None else await op.coro()
+                    answer = enter(op) if op.coro is None else await aenter(op)
                     if hasattr(type(answer), "__await__"):
                         answer = await answer
                 case Pause():
                     await asyncio.sleep(op.seconds)
         except BaseException as exc:  # noqa: BLE001 - as above; cancellation too must reach the program
             error = exc
+
+
+def enter(op: Do) -> Any:
+    """Run user code that is not a coroutine, in its place."""
+    if op.inside is None:
+        return op.plain()
+    op.inside.entered = True
+    token = current.set(op.inside)
+    try:
+        return op.plain()
+    finally:
+        current.reset(token)
+
+
+async def aenter(op: Any) -> Any:
+    """Like :func:`enter`, for a coroutine."""
+    if op.inside is None:
+        return await op.coro()
+    op.inside.entered = True
+    token = current.set(op.inside)
+    try:
+        return await op.coro()
+    finally:
+        with suppress(ValueError):  # one that is collected ends in whatever context that happens
+            current.reset(token)
 
 
 def _cancelling(asyncio: Any) -> bool:

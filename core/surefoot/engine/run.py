@@ -175,9 +175,7 @@ def _resume(guard: Guard, spec: RunSpec, live: LiveRun, head: str | None) -> Pro
     if head != record.first:
         return Opened(live, "given")
     stored = yield Tx(lambda unit: unit.records.get(INPUTS, record.run_id), write=False)
-    if stored is None:
-        return Opened(live, "given")
-    return Opened(live, "stored", guard.codec.loads(stored.value))
+    return Opened(live, "given") if stored is None else Opened(live, "stored", guard.codec.loads(stored.value))
 
 
 def _begin(guard: Guard, spec: RunSpec, taken: _Taken, head: str | None, fork: str | None) -> Program[RunRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,7 @@ from surefoot.engine.matching import passed
 from surefoot.engine.program import Do, Pause, Program, Tx
 from surefoot.engine.verify import OnDemand, judge
 from surefoot.errors import NotStorable, VerificationFailed
-from surefoot.types import CallRecord, Checkpoint, StepOutput, StepRule, Verdict, VerdictStatus
+from surefoot.types import Checkpoint, StepOutput, StepRule, Verdict, VerdictStatus
 
 if TYPE_CHECKING:
     from surefoot.engine.guard import Guard
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["StepSpec", "rejected", "step"]
 
 _ATTEMPTS: Final = "attempts"
+_FIRST: Final[dict[str, Any]] = {"attempt": 1, "hint": "", "floor": 0}
 _VERDICT: Final = [field.name for field in fields(Verdict)]
 
 
@@ -47,6 +48,8 @@ class StepSpec:
     """Parallel tasks of one super-step share its slots and its entry."""
     mark: int | None = None
     """The framework's own step counter."""
+    rule: StepRule | None = None
+    """The rule in force, where it is not the guard's."""
 
 
 def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[Any]:
@@ -54,8 +57,10 @@ def step(guard: Guard, spec: StepSpec, body: Callable[[Frame], Do]) -> Program[A
 
     Raises :class:`~surefoot.VerificationFailed` when the attempts are used up or nobody can judge, and whatever the body raises.
     """
-    rule = guard.step_rule(spec.name)
-    memo, reentered, past = yield Tx(partial(_look, spec=spec, verified=rule.verifier is not None), write=False)
+    rule = spec.rule or guard.step_rule(spec.name)
+    memo, reentered, past = None, False, _FIRST
+    if spec.run.resumed or spec.path in spec.run.entries:  # else no entry of it can have left anything
+        memo, reentered, past = yield Tx(partial(_look, spec=spec, verified=rule.verifier is not None), write=False)
     if memo is not None and memo.output is not None:
         yield Tx(partial(_replayed, spec=spec))
         return guard.codec.loads(memo.output)
@@ -95,8 +100,7 @@ def _look(unit: Unit, spec: StepSpec, *, verified: bool) -> tuple[Checkpoint | N
     floor = rejected(spec.parent)
     found = [c for c in unit.checkpoints.at(run_id, spec.path) if c.branch == spec.branch and c.digest == spec.digest and c.entry > floor]
     record = unit.records.get(_ATTEMPTS, f"{run_id}/{spec.path}") if verified else None
-    state = record.value if record else {"attempt": 1, "hint": "", "floor": 0}
-    return (found[-1] if found else None), unit.calls.touches(spec.run.scope, spec.path), state
+    return (found[-1] if found else None), unit.calls.touches(spec.run.scope, spec.path), record.value if record else _FIRST
 
 
 def _open(spec: StepSpec, attempt: int, hint: str, floor: int, *, reentered: bool) -> Frame:
@@ -106,6 +110,7 @@ def _open(spec: StepSpec, attempt: int, hint: str, floor: int, *, reentered: boo
     if known is not None and known.attempt == attempt and known.parent is spec.parent:
         return known
     frame = Frame(run, spec.parent, spec.path, run.next_entry(), spec.name, attempt, hint, floor, reentered)
+    frame.deadline = spec.parent.deadline if spec.parent is not None else None
     run.entries[spec.path] = frame.entry
     if spec.shared:
         run.shared[spec.path] = frame
@@ -134,20 +139,14 @@ def _causes(exc: BaseException | None) -> list[BaseException]:
 def _verify(guard: Guard, spec: StepSpec, rule: StepRule, frame: Frame, output: Any, before: str | None) -> Program[Verdict | None]:
     if (verifier := guard.verifier(rule)) is None:
         return None
-    run_id = spec.run.record.run_id
-
-    def receipts(unit: Unit) -> list[CallRecord]:
-        return [row for row in unit.calls.under(spec.run.scope, spec.path) if row.touched >= frame.entry]
-
-    def earlier(unit: Unit) -> Sequence[Checkpoint]:
-        return unit.checkpoints.list(run_id, limit=sys.maxsize)
-
-    def ledger(unit: Unit) -> list[CallRecord]:
-        return [row for run in {run_id: 0, spec.run.scope: 0} for row in unit.calls.list(run_id=run, limit=sys.maxsize)]
-
-    calls, committed, whole = (OnDemand(partial(guard.transact, Tx(look, write=False))) for look in (receipts, earlier, ledger))
+    run_id, scope = spec.run.record.run_id, spec.run.scope
     made = (run_id, spec.path, spec.name, rule.goal, frame.attempt, spec.input, output)
-    judged = StepOutput(*made, calls, committed, whole, rule.criticality)
+    receipts = OnDemand(guard.transact, lambda unit: [row for row in unit.calls.under(scope, spec.path) if row.touched >= frame.entry])
+    earlier = OnDemand(guard.transact, lambda unit: unit.checkpoints.list(run_id, limit=sys.maxsize))
+    ledger = OnDemand(
+        guard.transact, lambda unit: [row for run in {run_id: 0, scope: 0} for row in unit.calls.list(run_id=run, limit=sys.maxsize)]
+    )
+    judged = StepOutput(*made, receipts, earlier, ledger, rule.criticality)
     retry, asked = rule.retry or guard.retry, 0
     while True:  # another try of the judge, not of the step (AS-51)
         asked += 1
@@ -178,7 +177,7 @@ def _commit(spec: StepSpec, frame: Frame, memo: str | None, verdict: Verdict | N
         place, came = (run_id, spec.path, spec.branch, frame.entry, frame.attempt), (spec.mark, unit.now)
         unit.checkpoints.append(Checkpoint(*place, spec.digest or "", text, stored, *came))
         unit.emit(run_id, "step.committed", step=spec.path, attempt=frame.attempt, memo=text is not None)
-        if verdict is not None:
+        if frame.attempt > 1:
             unit.records.delete(_ATTEMPTS, f"{run_id}/{spec.path}")
         return None
 

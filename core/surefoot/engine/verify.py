@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from surefoot.contracts import Verifier
 from surefoot.engine.deadline import Overdue, limited
-from surefoot.engine.program import Program
+from surefoot.engine.program import Program, Tx
 from surefoot.errors import UsageError
 from surefoot.types import StepOutput, Verdict
 
@@ -32,12 +32,13 @@ class _Function(Verifier):
 class OnDemand(Sequence[T]):
     """What a verifier may look at, read from the store when it does: most judge by the output alone."""
 
-    def __init__(self, load: Callable[[], Sequence[T]]) -> None:
-        self._load = load
+    def __init__(self, transact: Callable[[Tx], Sequence[T]], look: Callable[[Any], Sequence[T]]) -> None:
+        self._transact = transact
+        self._look = look
 
     @cached_property
     def _items(self) -> Sequence[T]:
-        return self._load()
+        return self._transact(Tx(self._look, write=False))
 
     def __getitem__(self, index: Any) -> Any:
         """Return an item, or a slice."""

@@ -13,46 +13,35 @@ __all__ += ["raised_note", "stopped", "unavailable", "unclassified"]
 
 def doubt_notice(record: CallRecord) -> str:
     """Text for the model: an unclassified call may have happened."""
-    return (
-        f"Outcome unknown: this {record.tool} call may already have happened ({record.reason}). "
-        "Do not repeat it. Find out whether it happened by other means, or tell the user that it is unknown. "
-        f"[surefoot call {record.call_id}]"
-    )
+    known = f"Outcome unknown: this {record.tool} call may already have happened ({record.reason}). Do not repeat it."
+    then = "Find out whether it happened by other means, or tell the user that it is unknown."
+    return f"{known} {then} [surefoot call {record.call_id}]"
 
 
 def doubt_error(record: CallRecord) -> str:
     """Message of :class:`~surefoot.InDoubt`: what is open, how to settle it, what would have avoided it."""
-    return (
-        f"{record.tool} ({record.call_id}) is in doubt: {record.reason}. Settle it with "
-        f"'surefoot calls settle {record.call_id} --committed JSON' or '--failed'. "
-        "A probe= on the tool would settle it without you; effect='idempotent' or 'read' would let it run again."
-    )
+    settle = f"Settle it with 'surefoot calls settle {record.call_id} --committed JSON' or '--failed'."
+    avoid = "A probe= on the tool would settle it without you; effect='idempotent' or 'read' would let it run again."
+    return f"{record.tool} ({record.call_id}) is in doubt: {record.reason}. {settle} {avoid}"
 
 
 def drift_notice(record: CallRecord, shown: str) -> str:
     """Text for the model: an earlier try already did something else with this tool."""
-    return (
-        f"Not executed yet: an earlier attempt of this step already called {record.tool} with {record.arguments or 'other arguments'} "
-        f"(state: {record.state}, result: {shown}), and this attempt has not asked for that. "
-        "If you still want this call as well, ask for it again. "
-        f"[surefoot call {record.call_id}]"
-    )
+    done = f"an earlier attempt of this step already called {record.tool} with {record.arguments or 'other arguments'}"
+    known = f"{done} (state: {record.state}, result: {shown}), and this attempt has not asked for that."
+    return f"Not executed yet: {known} If you still want this call as well, ask for it again. [surefoot call {record.call_id}]"
 
 
 def held(tool: str, reason: str, call_id: str) -> str:
     """Message of :class:`~surefoot.InDoubt` for a call that was refused before its body."""
-    return (
-        f"{tool} ({call_id}) was not executed and the run is held: {reason}. Let it run with "
-        f"'surefoot calls settle {call_id} --failed', or answer it with '--committed JSON'."
-    )
+    settle = f"Let it run with 'surefoot calls settle {call_id} --failed', or answer it with '--committed JSON'."
+    return f"{tool} ({call_id}) was not executed and the run is held: {reason}. {settle}"
 
 
 def conflict(record: CallRecord, digest: str) -> str:
     """Reason of a key conflict; names both digests (AS-16)."""
-    return (
-        f"its business key was already used by {record.call_id} with arguments {record.args_digest[:12]}, "
-        f"now it is asked for with {digest[:12]}"
-    )
+    known = f"its business key was already used by {record.call_id} with arguments {record.args_digest[:12]}"
+    return f"{known}, now it is asked for with {digest[:12]}"
 
 
 def denied(tool: str, reason: str) -> str:
@@ -75,10 +64,9 @@ def unclassified(what: str, names: str) -> str:
 
 def raised_note(record: CallRecord) -> str:
     """Note on a replayed error of an unclassified tool."""
-    return (
-        f"surefoot: this is the recorded error of {record.call_id}; the tool was not run again, because nobody declared that it may. "
-        f"To let it: reads=[{record.tool!r}], @surefoot.tool(effect='idempotent'), or raise surefoot.NotCommitted where nothing happened."
-    )
+    known = f"this is the recorded error of {record.call_id}; the tool was not run again, because nobody declared that it may."
+    allow = f"reads=[{record.tool!r}], @surefoot.tool(effect='idempotent'), or raise surefoot.NotCommitted where nothing happened"
+    return f"surefoot: {known} To let it: {allow}."
 
 
 def unavailable(record: CallRecord) -> str:

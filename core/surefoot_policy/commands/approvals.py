@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import click
 
 from surefoot import UsageError
 from surefoot_cli.context import Context, as_json, moment, print_json, table
 from surefoot_policy.approvals import Approval, State
+from surefoot_policy.desk import Desk
+from surefoot_policy.links import Action, sign
 
 __all__ = ["approvals"]
 
+_POSITIVE: Final = click.FloatRange(0, min_open=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -23,6 +29,9 @@ def _who(command: F) -> F:
     """Add the options of a decision."""
     command = click.option("--comment", default="", metavar="TEXT", help="Why; whoever asked is told.")(command)
     return click.option("--by", metavar="NAME", help="Who decides; recorded. Default: the user who runs this.")(command)
+
+
+_seconds = click.option("--seconds", type=_POSITIVE, metavar="N", help="How long links work; default: as long as the approval.")
 
 
 @click.group()
@@ -112,6 +121,60 @@ def _tell(decided: Sequence[Approval], *, as_json: bool) -> None:
         return
     for approval in decided:
         click.echo(f"{approval.id} is {approval.state} by {approval.decided_by}. Resume run {approval.run_id} to go on.")
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="APPROVAL")
+@click.option("--by", metavar="NAME", required=True, help="Whose decisions the links are.")
+@click.option("--url", required=True, metavar="URL", help="Where 'surefoot approvals serve' is reached.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), metavar="N", help="How long they work; default: as long as the approval."
+)
+@as_json
+@click.pass_obj
+def link(context: Context, approval_id: str, by: str, url: str, seconds: float | None, as_json: bool) -> None:
+    """Make the links with which NAME decides about APPROVAL: signed, for this very request, once."""
+    guard = context.guard()
+    approval = guard.approvals.show(approval_id)
+    made = {
+        action: f"{url.rstrip('/')}/decide?token={sign(guard, approval, action, by=by, seconds=seconds)}" for action in get_args(Action)
+    }
+    if as_json:
+        print_json(links=made)
+        return
+    for action, address in made.items():
+        click.echo(f"{action:8} {address}")
+
+
+@approvals.command()
+@click.option("--webhook", required=True, metavar="URL", help="Where cards are posted to, as JSON.")
+@click.option("--by", metavar="NAME", required=True, help="Whose decisions the links are.")
+@click.option("--listen", default="127.0.0.1:8765", show_default=True, metavar="HOST:PORT", help="Where the links are served.")
+@click.option("--public-url", default="", metavar="URL", help="What the links begin with; default: where they are served.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), metavar="N", help="How long links work; default: as long as the approval."
+)
+@click.option(
+    "--every", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, metavar="SECONDS", help="How often to look."
+)
+@click.pass_obj
+def serve(context: Context, webhook: str, by: str, listen: str, public_url: str, seconds: float | None, every: float) -> None:
+    """Post what waits for a person to a webhook, with links to decide; serve the links, until it is ended.
+
+    A card is signed with SUREFOOT_WEBHOOK_SECRET, where that is set: header Surefoot-Signature, HMAC-SHA-256 of the body.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--listen {listen} is not of the form HOST:PORT")
+    secret = os.environ.get("SUREFOOT_WEBHOOK_SECRET", "")
+    address = (host, int(port))
+    desk = Desk(context.guard(), webhook=webhook, by=by, listen=address, public_url=public_url, secret=secret, seconds=seconds)
+    threading.Thread(target=desk.server.serve_forever, name="surefoot-desk", daemon=True).start()
+    click.echo(f"links are served at {desk.url}")
+    while True:
+        for approval_id in desk.tell():
+            click.echo(f"told about {approval_id}")
+        time.sleep(every)
 
 
 @approvals.command()

@@ -33,15 +33,21 @@ def stop(context: Context, run_id: str, tenant: str, everything: bool, release: 
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="[RUN]", default="")
+@click.option("--by", multiple=True, type=click.Choice(usage.GROUPS), help="What to sum over; several times, if you like.")
+@click.option("--tenant", metavar="NAME", help="Only what this tenant's runs used.")
 @as_json
 @click.pass_obj
-def cost(context: Context, run_id: str, as_json: bool) -> None:
-    """Say what a run used, by step, tool and model."""
-    found = usage.cost(context.guard(), run_id)
-    total = sum(used.cost_usd for used in found)
+def cost(context: Context, run_id: str, by: tuple[str, ...], tenant: str | None, as_json: bool) -> None:
+    """Say what a run, or all of them, used: by agent, step, tool and model, or by what you ask for."""
+    names = by or ("agent", "step", "tool", "model")
+    found = [used for used in usage.cost(context.guard(), run_id or None) if tenant in {None, used.tenant}]
+    shown, total = usage.grouped(found, *names), sum(used.cost_usd for used in found)
+    unpriced = sorted({used.model for used in found if not used.cost_usd and used.input_tokens + used.output_tokens})
     if as_json:
-        print_json(run=run_id, cost_usd=total, usage=[asdict(used) for used in found])
+        print_json(run=run_id or None, by=names, cost_usd=total, unpriced=unpriced, usage=[asdict(used) for used in shown])
         return
-    table(("step", "tool", "model", "replies", "input_tokens", "output_tokens", "cost_usd"), [asdict(used) for used in found])
+    table((*names, "replies", "input_tokens", "output_tokens", "cost_usd"), [asdict(used) for used in shown])
     click.echo(f"{sum(used.input_tokens + used.output_tokens for used in found)} tokens, {total:.6f} US dollars")
+    if unpriced:
+        click.echo(f"without a price, and counted as 0: {', '.join(unpriced)}; the policy's prices: can name one")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from surefoot.types import CallRecord
-from surefoot_stores.rows import CALL, CHECKPOINT, EVENT, MUTABLE
+from surefoot_stores.rows import CALL, CHECKPOINT, EVENT, MUTABLE, PLACE
 
 __all__ = ["Pending"]
 
@@ -28,8 +28,9 @@ def _insert(table: str, names: Sequence[str], then: str = "", **types: str) -> s
 
 
 _ADD: Final = _insert("calls", CALL)
-_CHANGE: Final = f"""UPDATE calls SET {", ".join(f"{name} = new.{name}" for name in MUTABLE)}
-    FROM {_rows(["call_id", "base", *MUTABLE])} WHERE calls.call_id = new.call_id AND calls.version = new.base"""  # noqa: S608 - constants
+_MOVE: Final = ", ".join(f"{name} = CASE WHEN new.run_id IS NULL THEN calls.{name} ELSE new.{name} END" for name in PLACE)
+_CHANGE: Final = f"""UPDATE calls SET {", ".join(f"{name} = new.{name}" for name in MUTABLE)}, {_MOVE}
+    FROM {_rows(["call_id", "base", *MUTABLE, *PLACE])} WHERE calls.call_id = new.call_id AND calls.version = new.base"""  # noqa: S608 - constants
 _CHECKPOINTS: Final = _insert("checkpoints", CHECKPOINT)
 _EVENTS: Final = _insert("events", EVENT)
 _LEASES: Final = _insert(

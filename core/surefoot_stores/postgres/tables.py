@@ -21,7 +21,7 @@ from surefoot.types import CallRecord, CallState, Checkpoint, Effect, Event, Lea
 from surefoot_stores.postgres.pending import Pending
 from surefoot_stores.postgres.session import Session
 from surefoot_stores.queue import Job
-from surefoot_stores.rows import CALL, CHECKPOINT, EVENT, MUTABLE, readable
+from surefoot_stores.rows import CALL, CHECKPOINT, EVENT, MUTABLE, PLACE, readable
 
 __all__ = ["Tables"]
 
@@ -37,6 +37,7 @@ _encode: Final = json.JSONEncoder().encode
 _TRICKY: Final = re.compile(r"\\u(?:0000|0001|d[89a-f])")
 """What :func:`_plain` is for, in JSON text; nearly no text has it."""
 _CHANGED: Final = ("call_id", *MUTABLE)
+_ENTERED: Final = (*_CHANGED, *PLACE)
 _CALLS: Final = f"SELECT {', '.join(CALL)} FROM calls "  # noqa: S608 - constants
 _CHECKPOINTS: Final = f"SELECT {', '.join(CHECKPOINT)} FROM checkpoints WHERE run_id = %s "  # noqa: S608 - constants
 _EVENTS: Final = f"SELECT {', '.join(EVENT)} FROM events WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"  # noqa: S608 - constants
@@ -213,10 +214,10 @@ def _call(row: Sequence[Any]) -> CallRecord:
 _NAMES: Final = ("call_id", "tenant", "conversation", "run_id", "scope", "path")
 
 
-def _changes(record: CallRecord) -> dict[str, Any]:
+def _changes(record: CallRecord, columns: Sequence[str]) -> dict[str, Any]:
     """Return the columns that a change of a call writes."""
     values = record.__dict__
-    return {**{column: values[column] for column in _CHANGED}, "interrupts": _interrupts(record)}
+    return {**{column: values[column] for column in columns}, "interrupts": _interrupts(record)}
 
 
 def _interrupts(record: CallRecord) -> str:
@@ -253,11 +254,12 @@ class _Calls(_Table, Ledger):
             raise LeaseLost(f"call {record.call_id} was changed by somebody else", call_id=record.call_id)
         new = _kept(record.changed(version=record.version + 1))
         pending = self._tables.writes()
-        pending.change_call(new, _row(_changes(new)), old.version)
+        whole = new.state is CallState.INTENT or self._tables.waiting(new.call_id) is not None
+        pending.change_call(new, _row(_changes(new, _ENTERED if whole else _CHANGED)), old.version)
         pending.sticky = pending.sticky or old.sticky
         self._stored(new)
         if old.sticky:
-            self._known.pop(("sticky", new.tenant, new.conversation), None)
+            self._known.pop(("sticky", old.tenant, old.conversation), None)
         return new
 
     def _stored(self, record: CallRecord) -> None:
