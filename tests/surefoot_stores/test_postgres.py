@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from proxy import Proxy
+from sweeps.postgres_server import Server, binaries
 
 from surefoot import Event, LeaseLost, StoreUnavailable, UsageError
 from surefoot.contracts import Transaction
@@ -118,16 +119,52 @@ def test_a_commit_that_nobody_can_know_of_is_not_told_as_done(proxy: Proxy, post
     store.close()
 
 
-def test_after_a_failover_no_number_of_a_transaction_is_believed(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On another timeline the same number is another transaction: what became of the commit is unknown, not committed."""
-    store = PostgresStore(proxy.url)
-    store.run(put("before"))
-    proxy.lose = (b"COMMIT", True)
+def test_after_a_crash_no_number_of_a_transaction_is_believed() -> None:
+    """A server that died gives the number of a lost transaction to another one: what became of the first is unknown, not committed."""
+    found = binaries()
+    if found is None:
+        pytest.skip("there is no initdb to make a server of the test's own with")
+    with Server(found) as server:
+        store, other = PostgresStore(server.url), PostgresStore(server.url)
+        store.run(put("before"))
+        open_ones = [psycopg.connect(server.url) for _ in range(5)]  # numbers that the server gives again, to whoever comes first
+        for connection in open_ones:
+            connection.execute("SELECT pg_current_xact_id()")
+
+        def lost(_tx: Transaction) -> None:
+            assert store._session is not None
+            server.kill()
+            server.start()
+            given = [transaction_of(other, f"other {number}") for number in range(10)]
+            assert store._session.xid in given, "the server did not give the number again; this tests nothing"
+
+        with pytest.raises(StoreUnavailable, match="it is unknown whether it was committed"):
+            store.run(lost)
+        store.run(put("after"))
+        assert "after" in keys(server.url)
+        for closing in (store, other, *open_ones):
+            closing.close()
+
+
+def transaction_of(store: PostgresStore, key: str) -> str:
+    """Write a record; return the server's number of the transaction."""
+    store.run(put(key))
     assert store._session is not None
-    store._session.timeline = "0000002A"
-    with pytest.raises(StoreUnavailable, match="it is unknown"):
-        store.run(put("done"))
-    store.close()
+    return store._session.xid
+
+
+def test_within_one_life_of_the_server_a_commit_is_known_of(postgres_url: str) -> None:
+    """Connections of one life of the server know each other's transactions, a new connection after the old one was lost too."""
+    first, second = PostgresStore(postgres_url), PostgresStore(postgres_url)
+    xid = transaction_of(first, "a")
+    transaction_of(second, "b")
+    assert first._session is not None
+    assert second._session is not None
+    assert first._session.life == second._session.life != ""
+    assert second._session.fate(xid, first._session.life) is True
+    assert second._session.fate(xid, "another") is None
+    first.close()
+    second.close()
 
 
 # --- reconnecting

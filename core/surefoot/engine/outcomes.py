@@ -62,7 +62,7 @@ def _land(unit: Unit, claimed: CallRecord, changes: dict[str, Any]) -> None:
     elif mine and record.state in {CallState.IN_DOUBT, CallState.FAILED}:
         unit.move(record, CallEvent.LANDED_LATE, settled_by="late", **changes)
         holds.lift(unit, record.call_id, holds.held_by(unit, record.call_id))
-    else:
+    elif not (mine and record.state is CallState.COMMITTED and record.value == changes["value"]):  # else it is told a second time
         _log.critical("call %s landed after it had become %s under another entry; look at it", record.call_id, record.state)
         unit.emit(record.run_id, "call.late_conflict", step=record.path, call_id=record.call_id, state=str(record.state))
 

@@ -144,6 +144,8 @@ class Session:
         """Number of the last turn to write that this session had or saw the end of."""
         self.xid = ""
         """The server's id of the transaction that is open."""
+        self.life = ""
+        """In which life of the server it was given; ``""`` where nobody has asked."""
         self._lock = int.from_bytes(hashlib.sha256(f"surefoot/{place.schema}".encode()).digest()[:8], signed=True)
         self._begin = {
             True: "BEGIN; WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(%s))"
@@ -171,16 +173,16 @@ class Session:
         self.rows("SELECT set_config(key, value, false) FROM json_each_text(%s::json)", json.dumps(settings))
         # A commit that is only with the operating system would be lost in a power cut.
         self.db.execute("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
-        [(encoding, fsync, timeline)] = self.rows(
-            "SELECT current_setting('server_encoding'), current_setting('fsync'),"
-            " CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END"
-        )
+        [(encoding, fsync)] = self.rows("SELECT current_setting('server_encoding'), current_setting('fsync')")
         if encoding != "UTF8":
             raise UsageError(f"the database at {self.name} has the encoding {encoding}; create one with ENCODING 'UTF8'")
         if fsync != "on":
             _log.warning("the server at %s runs with fsync=%s: a power cut loses what it has confirmed; set fsync = on", self.name, fsync)
-        self.timeline = timeline
-        """The server's history; another one after a failover, where ids of transactions mean other transactions."""
+
+    def recognise(self) -> None:
+        """Note which life of the server this is: it ends with a crash or a failover, after which ids of transactions are given anew."""
+        self.execute("INSERT INTO life VALUES (gen_random_uuid()) ON CONFLICT DO NOTHING")
+        [(self.life,)] = self.rows("SELECT id::text FROM life")
 
     # --- statements
 
@@ -234,9 +236,9 @@ class Session:
         except driver().Error:
             self.close()
 
-    def fate(self, xid: str, timeline: str) -> bool | None:
+    def fate(self, xid: str, life: str) -> bool | None:
         """Return whether a transaction was committed; ``None`` while that is open, or nobody can know any more."""
-        if timeline != self.timeline:
+        if life != self.life:
             return None
         [(told,)] = self.rows("SELECT pg_xact_status(%s::xid8)", xid)
         return {"committed": True, "aborted": False}.get(told)

@@ -163,8 +163,8 @@ class PostgresStore(Store):
             with suppress(driver().Error, StoreUnavailable):
                 if self._session is None:
                     self._session = self._open()
-                told = self._session.fate(old.xid, old.timeline)
-                if told is None and old.timeline != self._session.timeline:
+                told = self._session.fate(old.xid, old.life)
+                if told is None and old.life != self._session.life:
                     break
         if told:
             return
@@ -198,6 +198,7 @@ class PostgresStore(Store):
         session = self._connect()
         try:
             migrate(session)
+            session.recognise()
         except BaseException:
             session.close()
             raise
