@@ -35,8 +35,11 @@ def test_i3_an_outcome_that_is_told_twice_is_one_outcome() -> None:
         store.silent = True
         return f"paid {order}"
 
+    def buy(order: int) -> str:
+        return str(pay(order))
+
     guard = Guard(store, tools={"pay": ToolRule(effect="unsafe")})
-    assert surefoot.wrap(lambda order: pay(order), guard=guard)(7) == "paid 7"
+    assert surefoot.wrap(buy, guard=guard)(7) == "paid 7"
     assert effects == [7]
     assert not store.silent
     (call,) = guard.calls.list()
