@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -74,8 +75,13 @@ class Step(Runnable[Any, Any]):
             current.run, current.parent, path, self._step, input, digest, branch if shared else "", shared=shared, mark=superstep
         )
 
+        judged = guard.step_rule(self._step).verifier is not None
+
         def body(frame: Frame) -> Do:
-            given, mine = hinted(input, frame.hint), _usage.told(guard, _interrupts.retried(config, frame.attempt))
+            given, mine = (
+                hinted(_own(input) if judged else input, frame.hint),
+                _usage.told(guard, _interrupts.retried(config, frame.attempt)),
+            )
 
             def plain() -> Any:
                 with replying_to(reply):
@@ -121,6 +127,20 @@ def _given(result: Any) -> Any:
     if isinstance(result, _convert.Raised):
         raise ParentCommand(result.command)
     return result
+
+
+def _own(input: Any) -> Any:
+    """Return a copy of a node's input for one attempt: what one that is rejected does to its state is undone with it.
+
+    Channels hold their values and savers may store them later, so the state that is committed would change in place. What
+    cannot be copied (a connection, a lock) is given as it is.
+    """
+    if type(input) is dict:
+        return {name: _own(value) for name, value in input.items()}
+    try:
+        return copy.deepcopy(input)
+    except Exception:  # noqa: BLE001 - whatever a value says about being copied
+        return input
 
 
 def hinted(input: Any, hint: str) -> Any:
