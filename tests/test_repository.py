@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from copies import copied
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,8 @@ INITS = [module for module in MODULES if module.name == "__init__.py"]
 OURS = [*SOURCE_ROOTS, "tests", "scripts", "docs", "examples", "changelog.d", ".ci"]
 BUDGET_OF_THE_KERNEL = 3000
 LONGEST_MODULE = 500
+LEAST_COPY = 18
+"""Nodes of the syntax tree: a body of fewer is one line that says the same thing anywhere."""
 MEDIAN_MODULE_OF_THE_KERNEL = 150
 
 
@@ -94,6 +97,11 @@ def own_exports(init: Path) -> set[str]:
     return {name for name in names if not name.startswith("_")}
 
 
+def indented(text: str) -> str:
+    """Return lines one level further in."""
+    return "".join(f"    {line}" for line in text.splitlines(keepends=True))
+
+
 def in_order(names: list[str]) -> list[str]:
     """Return names in the order that ruff keeps: constants, classes, the rest."""
     return sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
@@ -140,6 +148,28 @@ def test_module_length() -> None:
     """No module is longer than 500 lines."""
     lengths = {name_of(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_no_adapter_has_a_copy_of_anothers_helper() -> None:
+    """No two adapters have a function with an equal body, whatever it and its variables are called: what they share is in their kit."""
+    sources = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in MODULES if path.is_relative_to(ROOT / "adapters")}
+    assert sources
+    found = copied(sources, LEAST_COPY)
+    assert found == [], "copied helpers; move each into core/surefoot_adapters and use it from there"
+
+
+def test_copies_are_found_under_other_names() -> None:
+    """A body in two folders is found whatever its names, types and docstring are; in one folder, with other words, or short, it is not."""
+    body = '    found: list[str] = []\n    for item in {0}:\n        found.append(str(item) + "{1}")\n    return found\n'
+    first = "def a(items: list[int]) -> list[str]:\n" + body.format("items", "s")
+    renamed = 'class B:\n    async def b(self, given):\n        """Do."""\n' + indented(body.format("given", "s")).replace(
+        ": list[str]", ""
+    )
+    renamed = renamed.replace("found", "texts").replace("(self, given)", "(given)")
+    short = "def c(target):\n    return str(target)\n"
+    sources = {Path("one/a.py"): first + short, Path("one/b.py"): first, Path("two/a.py"): renamed + short}
+    assert copied(sources, LEAST_COPY) == [["one/a.py:1 a", "two/a.py:2 b"]]
+    assert copied({**sources, Path("two/a.py"): renamed.replace('"s"', '"t"')}, LEAST_COPY) == []
 
 
 def test_kernel_is_small() -> None:

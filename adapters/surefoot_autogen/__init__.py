@@ -26,18 +26,20 @@ class AutoGenAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is an agent, a team or a tool, importing nothing."""
-        return not (_RUNNERS | {_TOOL}).isdisjoint(_kinds(target))
+        from surefoot_adapters import kinds_of
+
+        return not (_RUNNERS | {_TOOL}).isdisjoint(kinds_of(target))
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return ``target``, guarded in place (see :meth:`surefoot.Adapter.wrap`)."""
-        from surefoot_adapters import warn
+        from surefoot_adapters import kinds_of, warn
         from surefoot_autogen import _support
 
         _support.framework.ready()
         from surefoot_autogen import _invocation, _reach
 
         reached = _reach.guarded(target, guard)
-        if _TOOL not in _kinds(target):
+        if _TOOL not in kinds_of(target):
             guard.announce(_invocation.name_of(target))
             for name in reached.runs_code:
                 warn(f"agent {name}: the code that its executor runs cannot be guarded. Nothing can be promised about what it does", guard)
@@ -55,10 +57,6 @@ class AutoGenAdapter(Adapter):
 
         result = asyncio.run(target.run(task=_convert.messages(given) or None))
         return _convert.output(result.messages[-1])
-
-
-def _kinds(target: object) -> set[str]:
-    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
 
 
 @hookimpl

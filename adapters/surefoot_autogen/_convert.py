@@ -17,6 +17,7 @@ from surefoot_adapters import Answer, Codec, answers
 from surefoot_journal import Form, Question
 
 __all__ = [
+    "GENERATED",
     "REPLY",
     "STREAM",
     "Shown",
@@ -28,14 +29,14 @@ __all__ = [
     "messages",
     "output",
     "question",
-    "recognised",
     "register",
     "requests",
     "shown",
     "storable",
 ]
 
-_GENERATED: Final = frozenset({"id", "created_at", "models_usage"})
+GENERATED: Final = frozenset({"id", "created_at", "models_usage"})
+"""What is new in a message each time it is made."""
 _factory: Final = MessageFactory()
 
 
@@ -118,13 +119,6 @@ def data(message: BaseChatMessage | BaseAgentEvent) -> dict[str, Any]:
 def messages(found: Sequence[Mapping[str, Any]] | None) -> list[Any]:
     """Return messages of their data."""
     return [_factory.create(one) for one in found or ()]
-
-
-def recognised(found: Any) -> Any:
-    """Return messages without what is new each time they are made."""
-    if isinstance(found, Mapping):
-        return {key: recognised(item) for key, item in found.items() if key not in _GENERATED}
-    return [recognised(item) for item in found] if isinstance(found, list) else found
 
 
 def output(message: Any) -> Any:

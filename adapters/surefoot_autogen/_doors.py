@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
@@ -14,7 +13,7 @@ from weakref import WeakKeyDictionary
 from autogen_agentchat.base import ChatAgent, Team
 from autogen_agentchat.messages import BaseChatMessage, TextMessage
 
-from surefoot import Guard, NotStorable, SurefootError, UsageError
+from surefoot import Guard, SurefootError
 from surefoot_adapters import (
     ActiveCall,
     Do,
@@ -27,10 +26,13 @@ from surefoot_adapters import (
     element,
     here,
     in_run,
+    input_digest,
     named_run,
     nested_step,
     step,
     thread_of,
+    unnamed,
+    without,
 )
 from surefoot_adapters.streams import Items, Passing, asynchronous, seeing
 from surefoot_autogen import _convert
@@ -39,7 +41,6 @@ from surefoot_autogen._invocation import Invocation, invocation, name_of
 __all__ = ["Door", "named", "within_itself"]
 
 _log = logging.getLogger("surefoot.autogen")
-_warned: WeakKeyDictionary[Guard, set[str]] = WeakKeyDictionary()
 _teams: WeakKeyDictionary[Any, Invocation] = WeakKeyDictionary()
 """Participants of the teams that run now: a runtime of somebody's own does not tell them where they are."""
 started: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -194,28 +195,16 @@ class Door:
     def _spec(self) -> RunSpec:
         thread = thread_of(self._named)
         if thread is None:
-            self._unnamed()
+            unnamed(self._guard, self._current.name, _log)
         kind: Literal["input", "continue"] = "continue" if self._messages == [] else "input"
         given = self._data() if kind == "input" else None
         return RunSpec("autogen-agentchat", self._named.tenant, thread, kind, given, self._digest(), joins=self._named.thread is None)
-
-    def _unnamed(self) -> None:
-        name = self._current.name
-        if self._guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: run {name} in 'with surefoot.run(name):'")
-        warned = _warned.setdefault(self._guard, set())
-        if name not in warned:
-            warned.add(name)
-            _log.warning("%s runs without a name: killed, it cannot be resumed; run it in 'with surefoot.run(name):'", name)
 
     def _data(self) -> Any:
         return None if self._messages is None else [_convert.data(message) for message in self._messages]
 
     def _digest(self) -> str:
-        try:
-            return self._guard.codec.digest([self._current.name, _convert.recognised(self._data())])
-        except NotStorable:
-            return f"opaque-{uuid.uuid4().hex}"
+        return input_digest(self._guard.codec, [self._current.name, without(self._data(), _convert.GENERATED)])
 
 
 def _messages(given: Any) -> list[BaseChatMessage] | None:

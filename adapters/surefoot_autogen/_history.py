@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 from autogen_core.models import AssistantMessage, FunctionExecutionResult, FunctionExecutionResultMessage
 
 from surefoot import Guard
-from surefoot_adapters import Frame
+from surefoot_adapters import Frame, Read
 from surefoot_autogen import _convert
-from surefoot_journal.history import Asked, Entry, answered, orphans, settle
+from surefoot_journal.history import Asked, Entry, Settled, answering, whole
 
 __all__ = ["Conversation"]
 
@@ -20,41 +19,25 @@ class Conversation:
     """What was said so far, read once: a model is asked about all of it at every turn, and only its end is new."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[Any, list[Any], list[Entry]]] = []
+        self._read = Read(lambda message: (_convert.shown(message), _entries(message)))
 
     def shown(self, messages: Sequence[Any]) -> list[list[Any]]:
         """Return what each message says, as plain data."""
-        self._read(messages)
-        return [shown for _, shown, _ in self._known]
+        return [shown for shown, _ in self._read.all(messages)]
 
     async def whole(self, guard: Guard, frame: Frame, messages: Sequence[Any]) -> Sequence[Any]:
         """Return a conversation with the answers in it that it lacks; the same object where it lacks none."""
-        self._read(messages)
-        entries = [entry for _, _, found in self._known for entry in found]
-        asked = orphans(entries)
-        if not asked:
-            return messages
-        known = await guard.adrive(settle(guard, frame.run, asked, str))
+        entries = [entry for _, found in self._read.all(messages) for entry in found]
+        return await guard.adrive(whole(guard, frame.run, entries, _told)) or messages
 
-        def told(call: Asked) -> FunctionExecutionResultMessage | None:
-            found = known.get(call.call_id)
-            if found is None:
-                return None
-            result = FunctionExecutionResult(content=found.text, call_id=call.call_id, name=call.tool, is_error=not found.true)
-            return FunctionExecutionResultMessage(content=[result])
 
-        return [item for item in answered(entries, told) if item is not None]
-
-    def _read(self, messages: Sequence[Any]) -> None:
-        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] is pair[1], zip(self._known, messages, strict=False)))
-        self._known[same:] = [(message, _convert.shown(message), _entries(message)) for message in messages[same:]]
+def _told(settled: Settled) -> FunctionExecutionResultMessage:
+    result = FunctionExecutionResult(content=settled.text, call_id=settled.call_id, name=settled.tool, is_error=not settled.true)
+    return FunctionExecutionResultMessage(content=[result])
 
 
 def _entries(message: Any) -> list[Entry]:
-    """Return what a message says: one item for it, and one without an item for each further answer in it."""
     if isinstance(message, AssistantMessage) and not isinstance(message.content, str):
         return [Entry(message, tuple(Asked(call.id, call.name, _convert.given(call.arguments)) for call in message.content))]
-    if isinstance(message, FunctionExecutionResultMessage) and message.content:
-        first, *others = (result.call_id for result in message.content)
-        return [Entry(message, answers=first, speaks=False), *(Entry(None, answers=other, speaks=False) for other in others)]
-    return [Entry(message)]
+    results = message.content if isinstance(message, FunctionExecutionResultMessage) else []
+    return answering(message, [result.call_id for result in results])

@@ -7,22 +7,20 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from surefoot import Guard
-from surefoot_adapters import Frame, Position, Requests
+from surefoot_adapters import Frame, Position, Requests, each_guard
 from surefoot_autogen import _convert
 from surefoot_autogen._history import Conversation
 from surefoot_journal import Recording
 
 __all__ = ["Invocation", "invocation", "known_of", "name_of"]
 
-_known: WeakKeyDictionary[Guard, dict[str, Callable[[str], Any]]] = WeakKeyDictionary()
 
-
-def known_of(guard: Guard) -> dict[str, Callable[[str], Any]]:
+@each_guard
+def known_of(_guard: Guard) -> dict[str, Callable[[str], Any]]:
     """Return, for the tools that a guard knows, what makes final arguments of what a model writes (``None``: they come to no tool)."""
-    return _known.setdefault(guard, {})
+    return {}
 
 
 def name_of(owner: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import BaseTool, StaticWorkbench, Workbench
 
 from surefoot import Guard
-from surefoot_adapters import Kinds, become, is_guarded, named_run
+from surefoot_adapters import Kinds, become, each_guard, is_guarded, named_run
 from surefoot_adapters.streams import seeing
 from surefoot_autogen import _convert, _tools
 from surefoot_autogen._doors import Door, named, started, within_itself
@@ -24,17 +23,18 @@ from surefoot_autogen._models import MODELS
 
 __all__ = ["Reached", "guarded"]
 
-_kinds: weakref.WeakKeyDictionary[Guard, Kinds] = weakref.WeakKeyDictionary()
-
 
 def guarded(target: Any, guard: Guard) -> Reached:
     """Guard an agent, a team or a tool in place, with all that it holds; return what was found in it."""
-    if guard not in _kinds:
-        _convert.register(guard.codec)
-        _kinds[guard] = Kinds(functools.partial(_namespace, guard=guard))
     reached = Reached(guard)
     reached.add(target)
     return reached
+
+
+@each_guard
+def _kinds(guard: Guard) -> Kinds:
+    _convert.register(guard.codec)
+    return Kinds(functools.partial(_namespace, guard=guard))
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class Reached:
         self._seen.add(id(found))
         if isinstance(found, ChatAgent | Team):
             is_guarded(getattr(type(found), "surefoot_guard", None), self.guard, f"{name_of(found)!r}")
-            become(found, _kinds[self.guard])
+            become(found, _kinds(self.guard))
             self._parts(found)
         elif isinstance(found, BaseTool):
             if found.name not in handoffs:

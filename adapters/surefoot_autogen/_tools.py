@@ -9,14 +9,27 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from autogen_agentchat.tools import AgentTool, TeamTool
 from autogen_core.tools import BaseStreamTool, FunctionTool, TextResultContent, ToolResult
 
 from surefoot import Effect, Guard, SurefootError, ToolRule
-from surefoot_adapters import Do, Frame, Kinds, Program, Request, call, declared_rule, here, in_thread, innermost, outside_of_runs, returned
+from surefoot_adapters import (
+    Asked,
+    Do,
+    Kinds,
+    Program,
+    Request,
+    declared_rule,
+    defaults,
+    here,
+    identity,
+    in_thread,
+    innermost,
+    outside_of_runs,
+)
 from surefoot_adapters.streams import Items, Passing, asynchronous, seeing
 from surefoot_autogen import _convert
 from surefoot_autogen._invocation import Invocation, invocation, known_of
@@ -33,41 +46,28 @@ def register(guard: Guard, tool: Any) -> None:
     function: Any = getattr(tool, _FUNCTION, None)  # owner: test_private_names
     functions = [] if function is None else [inspect.unwrap(function), function]
     where: Any = next((one for one in functions if hasattr(one, "__qualname__")), type(tool))
-    identity, rule = f"{where.__module__}.{where.__qualname__}", declared_rule(tool, *functions)
+    known, rule = identity(where), declared_rule(tool, *functions)
     if isinstance(tool, AgentTool | TeamTool):
-        identity, rule = f"agent {tool.name}", rule or ToolRule(Effect.COMPOSITE)
-    guard.register(tool.name, identity, rule, functools.cache(lambda: tool.schema))
+        known, rule = f"agent {tool.name}", rule or ToolRule(Effect.COMPOSITE)
+    guard.register(tool.name, known, rule, functools.cache(lambda: tool.schema))
     known_of(guard)[tool.name] = functools.partial(_convert.final_arguments, tool)
 
 
-@dataclass(eq=False, slots=True)
-class _Asked:
-    """One request on its way to the body that it is for."""
+@dataclass(eq=False)
+class _Asked(Asked):
+    """One request in a turn, where there is one."""
 
-    frame: Frame
-    request: Request
-    current: Invocation | None
-    raised: list[BaseException] = field(default_factory=list)
-    """What the body raised."""
-
-    @property
-    def guard(self) -> Guard:
-        """The guard of the run."""
-        return self.frame.run.guard
-
-    def program(self, body: Do) -> Program[Any]:
-        """Return the call's program."""
-        return returned((yield from call(self.guard, self.frame, self.request, body)))
+    current: Invocation | None = None
 
     def plain(self, body: Callable[[], Any]) -> Any:
         """Run a plain body, in the thread that is this call's own and may outlive its caller."""
         with self.noting():
-            return self.guard.drive(self.program(Do(lambda: self._kept(body))))
+            return super().plain(body)
 
     async def coro(self, body: Callable[[], Awaitable[Any]]) -> Any:
         """Run a coroutine's body."""
         with self.noting():
-            return await self.guard.adrive(self.program(Do(lambda: None, lambda: self._akept(body))))
+            return await super().coro(body)
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -76,8 +76,7 @@ class _Asked:
             yield
         except SurefootError as exc:
             current = self.current
-            own = any(exc is one for one in self.raised)
-            if current is not None and (not own or any(exc is one for one in current.inner)):
+            if current is not None and (not self.is_answer(exc) or any(exc is one for one in current.inner)):
                 if here() is current.frame:
                     current.stop(exc)
                 else:
@@ -95,24 +94,6 @@ class _Asked:
         finally:
             flying.discard(task)
 
-    def storable(self, value: Any) -> Any:
-        """Return a result as one that can always be stored."""
-        return _convert.storable(self.guard.codec, self.request.tool_object, value)
-
-    def _kept(self, body: Callable[[], Any]) -> Any:
-        try:
-            return self.storable(body())
-        except BaseException as exc:
-            self.raised.append(exc)
-            raise
-
-    async def _akept(self, body: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            return self.storable(await body())
-        except BaseException as exc:
-            self.raised.append(exc)
-            raise
-
 
 def _ask(tool: Any, name: str, call_id: str | None, given: dict[str, Any], notice: Any) -> _Asked | None:
     """Return the request that an invocation of a tool is; outside of any run ``None``: it is the tool itself."""
@@ -122,7 +103,8 @@ def _ask(tool: Any, name: str, call_id: str | None, given: dict[str, Any], notic
         outside_of_runs(f"the tool {name!r}", stacklevel=4)
         return None
     position = current.position(call_id) if current is not None and place is current.frame else None
-    return _Asked(frame, Request(name, given, tool, call_id, position, notice if position else None), current)
+    request, guard = Request(name, given, tool, call_id, position, notice if position else None), frame.run.guard
+    return _Asked(guard, frame, request, functools.partial(_convert.storable, guard.codec, tool), current=current)
 
 
 # --- tools
@@ -290,10 +272,8 @@ def _listed(workbench: Any, guard: Guard, schemas: Any) -> None:
     before = guard.unclassified()
     for schema in schemas:
         name = schema["name"]
-        properties = schema.get("parameters", {}).get("properties", {})
-        known[name] = {key: spec["default"] for key, spec in properties.items() if isinstance(spec, dict) and "default" in spec}
-        identity = f"{kind.__module__}.{kind.__qualname__}" if server is None else f"MCP server {server}"
-        guard.register(name, identity, None, functools.partial(dict, schema))
+        known[name] = defaults(schema.get("parameters", {}))
+        guard.register(name, identity(kind) if server is None else f"MCP server {server}", None, functools.partial(dict, schema))
         known_of(guard)[name] = functools.partial(_convert.filled, known[name])
     if guard.unclassified() != before:
         guard.announce(f"workbench {kind.__name__}")

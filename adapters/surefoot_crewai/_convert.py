@@ -14,8 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from surefoot import NotStorable
-from surefoot_adapters import Codec
+from surefoot_adapters import Codec, digest_of
 
 __all__ = ["data", "digest", "model", "register"]
 
@@ -36,9 +35,10 @@ def data(value: Any) -> Any:
 def digest(codec: Codec, value: Any) -> str | None:
     """Return the digest of what a step is given, or ``None`` where it has none: such a step has no memo."""
     try:
-        return codec.digest(data(value))
-    except (NotStorable, RecursionError):
+        found = data(value)
+    except RecursionError:
         return None
+    return digest_of(codec, found)
 
 
 def model(codec: Codec, kind: Any) -> None:

@@ -23,7 +23,7 @@ from crewai.tools.base_tool import BaseTool
 from crewai.utilities.string_utils import sanitize_tool_name
 
 from surefoot import AdapterUnavailable, Guard
-from surefoot_adapters import Do, Frame, Program, RunName, done, element, here, join, named_run
+from surefoot_adapters import Do, Frame, Program, RunName, Stopped, done, element, here, join, named_run
 from surefoot_crewai import _console, _convert, _flows, _hooks, _models, _repair, _runs, _tools, _turns
 from surefoot_crewai._swap import guard_of, swap
 
@@ -42,7 +42,7 @@ def title(target: Any) -> str:
 
 def guarded(target: Any, guard: Guard) -> Any:
     """Guard a crew, flow, agent or tool, and everything in it, in place. Return it."""
-    guard.control_flow(_runs.Stopped)
+    guard.control_flow(Stopped)
     _convert.register(guard.codec)
     if isinstance(target, Crew):
         return _crew(target, guard)
@@ -139,7 +139,7 @@ def _kickoff(target: Any, guard: Guard, given: Any, body: Do, **options: Any) ->
     name = title(target)
     if isinstance(target, Crew):
         body = _turns.within(_plan, _planned(target), body)
-    named = _runs.name_of(guard, target, name, _streamed.pop(id(target), None), options.get("thread"))
+    named = _runs.name_of(guard, name, _streamed.pop(id(target), None), options.get("thread"))
     if given is None and _restored(target):
         options["kind"] = "continue"
     return _runs.run(guard, _runs.Kickoff(name, given, lambda _hint: body, named, **options))

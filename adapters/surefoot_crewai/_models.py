@@ -16,9 +16,8 @@ from crewai.llms.base_llm import BaseLLM
 from crewai.utilities.agent_utils import extract_tool_call_info
 
 from surefoot import Guard
-from surefoot_adapters import Do, Program, here
+from surefoot_adapters import Do, Program, Stopped, here
 from surefoot_crewai import _hooks, _turns
-from surefoot_crewai._runs import Stopped
 from surefoot_crewai._swap import swap
 from surefoot_crewai._usage import Meter
 from surefoot_journal import Form, Question, ReplayDiffers, unrecorded

@@ -6,33 +6,35 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakValueDictionary
 
 from crewai.events import event_context
 
 from surefoot import Guard, RunStatus, UsageError
-from surefoot_adapters import Do, Frame, Opened, Program, RunName, RunSpec, here, in_run, inside, named_run, thread_of
+from surefoot_adapters import (
+    Do,
+    Frame,
+    Opened,
+    Program,
+    RunName,
+    RunSpec,
+    Stopped,
+    here,
+    in_run,
+    inside,
+    meant,
+    named_run,
+    opaque,
+    thread_of,
+    unnamed,
+)
 from surefoot_crewai import _convert, _turns
 
-__all__ = ["Kickoff", "Stopped", "name_of", "run"]
+__all__ = ["Kickoff", "name_of", "run"]
 
 _log = logging.getLogger("surefoot.crewai")
-_warned: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by identity: CrewAI's models have no hash
-
-
-class Stopped(BaseException):
-    """A stop of the run on its way to the wrapped entry point.
-
-    Not an ``Exception``: CrewAI makes a text for the model of whatever else a tool or a hook raises, and goes on.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def run(guard: Guard, kickoff: Kickoff) -> Program[Any]:
     def ended(result: Any) -> RunStatus:
         return RunStatus.SUSPENDED if kickoff.suspended(result) else RunStatus.COMPLETED
 
-    return (yield from in_run(guard, _spec(guard, kickoff), body, ended=ended, meant=_meant))
+    return (yield from in_run(guard, _spec(guard, kickoff), body, ended=ended, meant=meant))
 
 
 def _open_events() -> tuple[tuple[str, str], ...]:
@@ -85,10 +87,6 @@ def _open_events() -> tuple[tuple[str, str], ...]:
         found.insert(0, event)
     event_context.restore_event_scope(tuple(found))
     return tuple(found)
-
-
-def _meant(error: BaseException) -> BaseException:
-    return error.error if isinstance(error, Stopped) else error
 
 
 def _spec(guard: Guard, kickoff: Kickoff) -> RunSpec:
@@ -103,19 +101,15 @@ def _spec(guard: Guard, kickoff: Kickoff) -> RunSpec:
         thread,
         kickoff.kind,
         kickoff.given,
-        digest or f"opaque-{uuid.uuid4().hex}",
+        digest or opaque(),
         stop=Stopped,
         joins=named.thread is None and kickoff.thread is None,
     )
 
 
-def name_of(guard: Guard, target: object, name: str, known: RunName | None, durable: str | None) -> RunName:
-    """Return the name of the run; say so, once for each object, where it has none."""
+def name_of(guard: Guard, name: str, known: RunName | None, durable: str | None) -> RunName:
+    """Return the name of the run; say so, once for each name of a crew or a flow, where it has none."""
     named = known or named_run()
     if named.name is None and named.thread is None and durable is None and here() is None:
-        if guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: kick off {name} in 'with surefoot.run(name):'")
-        if id(target) not in _warned:
-            _warned[id(target)] = target
-            _log.warning("%s runs without a name: killed, it cannot be resumed; kick it off in 'with surefoot.run(name):'", name)
+        unnamed(guard, name, _log, "kick {} off in 'with surefoot.run(name):'")
     return named

@@ -18,9 +18,21 @@ from crewai.utilities.string_utils import sanitize_tool_name
 
 from surefoot import Guard, NotStorable, SurefootError, ToolRule, UsageError
 from surefoot.errors import InFlight, IntegrityError, LeaseLost, StoreUnavailable
-from surefoot_adapters import ActiveCall, Do, Frame, Program, Request, call, declared_rule, frame_at, here, outside_of_runs
+from surefoot_adapters import (
+    ActiveCall,
+    Do,
+    Frame,
+    Program,
+    Request,
+    Stopped,
+    call,
+    declared_rule,
+    frame_at,
+    here,
+    identity,
+    outside_of_runs,
+)
 from surefoot_crewai import _console, _convert, _turns
-from surefoot_crewai._runs import Stopped
 from surefoot_crewai._swap import guard_of, swap
 
 __all__ = ["guarded", "structured"]
@@ -45,9 +57,8 @@ def guarded(tool: Any, guard: Guard) -> Any:
     body = function or kind._run  # noqa: SLF001 - the extension point of BaseTool
     rule = declared_rule(tool, function, kind._run, kind._arun)  # noqa: SLF001 - as above
     swap(tool, guard, _function(kind) if "func" in kind.model_fields else _methods(kind))
-    where = body if function else kind
     rule = rule or (_COMPOSITE if _delegates(kind) else None)
-    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule, functools.partial(_definition, tool))
+    guard.register(tool.name, identity(body if function else kind), rule, functools.partial(_definition, tool))
     _convert.model(guard.codec, getattr(tool, "result_schema", None))
     return tool
 

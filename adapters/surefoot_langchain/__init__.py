@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot import Adapter, Capabilities, Guard, RunRecord, UsageError, hookimpl
-from surefoot_langgraph import LangGraphAdapter, is_langchains, kinds_of
+from surefoot_langgraph import LangGraphAdapter, is_langchains
 
 if TYPE_CHECKING:
     from surefoot_adapters import Do
@@ -53,6 +53,8 @@ class LangChainAdapter(LangGraphAdapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is an agent that ``create_agent`` made, or a chain, importing nothing."""
+        from surefoot_adapters import kinds_of
+
         return is_langchains(target) or not _CHAINS.isdisjoint(kinds_of(target))
 
     def wrap(self, target: Any, guard: Guard) -> Any:

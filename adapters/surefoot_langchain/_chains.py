@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import types
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
-from typing import Any, ClassVar
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
@@ -26,6 +24,7 @@ from surefoot_adapters import (
     Program,
     RunSpec,
     StepSpec,
+    alike,
     done,
     element,
     here,
@@ -33,6 +32,7 @@ from surefoot_adapters import (
     is_guarded,
     named_run,
     nested_step,
+    opaque,
     step,
     thread_of,
 )
@@ -60,7 +60,7 @@ def guarded(chain: Any, guard: Guard) -> Any:
     _convert.register(guard.codec)
     register(guard.codec)
     inner = _graph.within(chain, guard, partial(_leaf, guard))
-    return _alike(_copied(inner), _whole(inner, _Binding(guard, chain)))
+    return _become(_copied(inner), _whole(inner, _Binding(guard, chain)))
 
 
 def _leaf(guard: Guard, part: Any) -> Any:
@@ -68,7 +68,7 @@ def _leaf(guard: Guard, part: Any) -> Any:
     if hasattr(type(part), "surefoot_binding"):
         return part
     if isinstance(part, BaseChatModel):
-        return _alike(_copied(part), _model(type(part), _Binding(guard, part)))
+        return _become(_copied(part), _model(type(part), _Binding(guard, part)))
     if not isinstance(part, RunnableLambda):
         return part
     made = copy.copy(part)
@@ -89,22 +89,9 @@ def _copied(part: Any) -> Any:
     return part.model_copy() if isinstance(part, RunnableSerializable | BaseLanguageModel) else copy.copy(part)
 
 
-def _alike(part: Any, kind: type) -> Any:
+def _become(part: Any, kind: type) -> Any:
     part.__class__ = kind
     return part
-
-
-def _class(kind: type[Any], binding: _Binding, **methods: Callable[..., Any]) -> type[Any]:
-    """Return a subclass of ``kind`` that looks like it, with other methods."""
-    namespace = {
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__doc__": kind.__doc__,
-        "__annotations__": {"surefoot_binding": ClassVar[Any]},
-        "surefoot_binding": binding,
-        **methods,
-    }
-    return types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(namespace))
 
 
 # --- steps
@@ -158,7 +145,7 @@ def _model(kind: type[Any], binding: _Binding) -> type[Any]:
     async def ainvoke(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
         return await guard.adrive(_program(self, input, config, kwargs))
 
-    return _class(kind, binding, invoke=invoke, ainvoke=ainvoke)
+    return alike(kind, {"surefoot_binding": binding, "invoke": invoke, "ainvoke": ainvoke})
 
 
 # --- the whole
@@ -196,20 +183,19 @@ def _whole(inner: Any, binding: _Binding) -> type[Any]:
     def astream(_self: Any, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         return asynchronous(lambda: (guard, _streamed(input, config, lambda it: inner.astream(it, config, **kwargs))))()
 
-    return _class(
-        type(inner),
-        binding,
-        invoke=invoke,
-        ainvoke=ainvoke,
-        stream=stream_,
-        astream=astream,
+    methods = {
+        "invoke": invoke,
+        "ainvoke": ainvoke,
+        "stream": stream_,
+        "astream": astream,
         # LangChain's own forms of these go through a chain part by part, past what is above; the plain ones call it
-        batch=Runnable.batch,
-        abatch=Runnable.abatch,
-        transform=Runnable.transform,
-        atransform=Runnable.atransform,
-        get_graph=lambda _self, *args, **kwargs: binding.original.get_graph(*args, **kwargs),
-    )
+        "batch": Runnable.batch,
+        "abatch": Runnable.abatch,
+        "transform": Runnable.transform,
+        "atransform": Runnable.atransform,
+        "get_graph": lambda _self, *args, **kwargs: binding.original.get_graph(*args, **kwargs),
+    }
+    return alike(type(inner), {"surefoot_binding": binding, **methods})
 
 
 def _run(binding: _Binding, given: Any, config: Mapping[str, Any], body: Callable[[Any], Do]) -> Program[Any]:
@@ -220,7 +206,7 @@ def _run(binding: _Binding, given: Any, config: Mapping[str, Any], body: Callabl
     if thread is None and guard.strict:
         raise UsageError(f"strict=True needs a name for the run: invoke {name} in 'with surefoot.run(name):', or with a thread_id")
     digest = _convert.digest(guard.codec, given)
-    known = digest or f"opaque-{uuid.uuid4().hex}"
+    known = digest or opaque()
     spec = RunSpec("langchain", named.tenant, thread, "input", given, known, joins=named.name is not None and named.thread is None)
 
     def attempt(frame: Frame) -> Do:

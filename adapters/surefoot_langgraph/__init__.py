@@ -36,13 +36,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def kinds_of(target: object) -> set[str]:
-    """Return the qualified names of an object's classes, for adapters that import nothing."""
-    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
-
-
 def is_langchains(target: object) -> bool:
     """Return whether a graph was made by LangChain's ``create_agent``, which says so in its metadata: it has an adapter of its own."""
+    from surefoot_adapters import kinds_of
+
     metadata = (getattr(target, "config", None) or {}).get("metadata") or {}
     return _GRAPH in kinds_of(target) and metadata.get("ls_integration") == "langchain_create_agent"
 
@@ -55,6 +52,8 @@ class LangGraphAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is a ``Pregel`` graph or a ``BaseTool``, importing nothing."""
+        from surefoot_adapters import kinds_of
+
         return not {_GRAPH, _TOOL}.isdisjoint(kinds_of(target)) and not is_langchains(target)
 
     def wrap(self, target: Any, guard: Guard) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.types import Command, Interrupt, Overwrite, Send
 from pydantic import BaseModel
 
-from surefoot_adapters import Codec
+from surefoot_adapters import Codec, opaque
 
 __all__ = ["Raised", "digest", "input_digest", "rebound", "register"]
 
@@ -78,7 +77,7 @@ def digest(codec: Codec, value: Any, *, without: frozenset[str] = frozenset()) -
 
 def input_digest(codec: Codec, value: Any) -> str:
     """Return the digest of an invocation's raw input; a fresh one where it cannot be digested."""
-    return digest(codec, value) or f"opaque-{uuid.uuid4().hex}"
+    return digest(codec, value) or opaque()
 
 
 def _name(identifier: Any, names: dict[str, str]) -> Any:

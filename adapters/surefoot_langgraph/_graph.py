@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import RunnableSerializable
@@ -28,6 +27,7 @@ from surefoot_adapters import (
     Program,
     RunSpec,
     Tx,
+    alike,
     at,
     close_run,
     composite,
@@ -131,10 +131,6 @@ def _class(kind: type[Any], binding: _Binding) -> type[Any]:
         return await binding.original.aget_graph(*args, **kwargs)
 
     namespace = {
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__doc__": kind.__doc__,
-        "__annotations__": {"surefoot_binding": ClassVar[Any]},
         "surefoot_binding": binding,
         "invoke": invoke,
         "ainvoke": ainvoke,
@@ -143,8 +139,7 @@ def _class(kind: type[Any], binding: _Binding) -> type[Any]:
         "get_graph": get_graph,
         "aget_graph": aget_graph,
     }
-    made: type[Any] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(namespace))
-    return made
+    return alike(kind, namespace)
 
 
 def stop(error: BaseException) -> BaseException:

@@ -12,7 +12,8 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
 from surefoot import Guard
 from surefoot_adapters import LiveRun, Program
-from surefoot_journal.history import Asked, Entry, Settled, answered, orphans, settle
+from surefoot_journal.history import Asked, Entry, Settled
+from surefoot_journal.history import whole as whole_of
 
 __all__ = ["appends", "whole"]
 
@@ -32,11 +33,9 @@ def whole(guard: Guard, run: LiveRun, given: Any, before: Sequence[Any]) -> Prog
     if mine is None or not all(isinstance(message, BaseMessage) for message in before):
         return given
     entries = [_entry(message) for message in (*before, *mine)]
-    asked = orphans(entries)
-    if not asked:
+    items = yield from whole_of(guard, run, entries, _told, show=_shown)
+    if items is None:
         return given
-    known: dict[str, Settled] = yield from settle(guard, run, asked, _shown)
-    items = answered(entries, lambda call: _told(known[call.call_id]) if call.call_id in known else None)
     untouched = all(new is old for new, old in zip(items, before, strict=False))
     return {**given, _MESSAGES: items[len(before) :] if untouched else [RemoveMessage(id=REMOVE_ALL_MESSAGES), *items]}
 

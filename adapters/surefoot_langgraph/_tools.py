@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableSerializable
@@ -21,7 +20,7 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from surefoot import AdapterUnavailable, ApprovalPending, CallRecord, Guard, UsageError
-from surefoot_adapters import ActiveCall, Do, Frame, Position, Request, declared_rule, here, innermost, is_guarded, placed
+from surefoot_adapters import ActiveCall, Do, Frame, Position, Request, alike, declared_rule, here, identity, innermost, is_guarded, placed
 from surefoot_langgraph import _convert, _interrupts
 
 _READ: Final = "__pregel_read"
@@ -107,9 +106,8 @@ def guarded(tool: BaseTool, guard: Guard) -> BaseTool:
     if is_guarded(binding and binding.guard, guard, f"tool {tool.name!r}"):
         return tool
     body = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
-    where = body or type(tool)
     rule = declared_rule(tool, getattr(tool, "func", None), getattr(tool, "coroutine", None))
-    guard.register(tool.name, f"{where.__module__}.{where.__qualname__}", rule, partial(_definition, tool))
+    guard.register(tool.name, identity(body or type(tool)), rule, partial(_definition, tool))
     _convert.register(guard.codec)
     copy = tool.model_copy()
     copy.__class__ = _class(type(tool), _Binding(guard, _visible(tool)))
@@ -198,18 +196,13 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
             _entered.reset(token)
 
     namespace = {
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__doc__": kind.__doc__,
-        "__annotations__": {"surefoot_binding": ClassVar[Any]},
         "surefoot_binding": binding,
         "_run": _run,
         "_arun": _arun,
         "run": functools.wraps(kind.run)(run),
         "arun": functools.wraps(kind.arun)(arun),
     }
-    made: type[BaseTool] = types.new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(namespace))
-    return made
+    return alike(kind, namespace)
 
 
 def _enter(guard: Guard, kwargs: Mapping[str, Any]) -> tuple[_Entered, Any]:

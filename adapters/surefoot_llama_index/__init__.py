@@ -26,17 +26,20 @@ class LlamaIndexAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is a workflow, which every agent is, or a tool, importing nothing."""
-        return not {_WORKFLOW, _TOOL}.isdisjoint(_kinds(target))
+        from surefoot_adapters import kinds_of
+
+        return not {_WORKFLOW, _TOOL}.isdisjoint(kinds_of(target))
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return the guarded copy (see :meth:`surefoot.Adapter.wrap`)."""
+        from surefoot_adapters import kinds_of
         from surefoot_llama_index import _support
 
         _support.framework.ready()
         from surefoot_llama_index import _agents
 
-        binding = _agents.Binding.of(guard)
-        if _TOOL in _kinds(target):
+        binding = _agents.bound(guard)
+        if _TOOL in kinds_of(target):
             return binding.tool(target)
         wrapped = binding.workflow(target)
         guard.announce(f"workflow {wrapped.runtime.title(wrapped)}")
@@ -54,10 +57,6 @@ class LlamaIndexAdapter(Adapter):
             return await target.run(start_event=target.start_event_class(**given))
 
         return asyncio.run(whole())
-
-
-def _kinds(target: object) -> set[str]:
-    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
 
 
 @hookimpl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from typing import Any
 
 from llama_index.core.agent.workflow import AgentWorkflow
@@ -13,12 +12,12 @@ from workflows.runtime.types.results import WaitingForEvent
 from workflows.workflow import Workflow
 
 from surefoot import Guard
-from surefoot_adapters import Kinds, is_guarded, view
+from surefoot_adapters import Copies, Kinds, each_guard, is_guarded, view
 from surefoot_llama_index import _convert, _models, _tools
 from surefoot_llama_index._runs import Known
 from surefoot_llama_index._runtime import GuardRuntime
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "bound"]
 
 
 class Binding:
@@ -29,22 +28,15 @@ class Binding:
         self.known: dict[str, Known] = {}
         """Tools by the name that the model calls them."""
         self._retrievers = Kinds(self._retriever)
-        self._copies: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        self._copies = Copies()
         _convert.register(guard.codec)
         guard.control_flow(WaitingForEvent)
 
-    @classmethod
-    def of(cls, guard: Guard) -> Binding:
-        """Return the binding of a guard, which has one."""
-        if guard not in _bindings:
-            _bindings[guard] = cls(guard)
-        return _bindings[guard]
-
     def tool(self, tool: Any) -> Any:
         """Return the guarded copy of a tool, the same one each time; of a guarded one, itself."""
-        if _tools.guard_of(tool) is None:
-            tool = self._copied(tool, lambda: _tools.guarded(tool, self.guard))
-        mine = _tools.guarded(tool, self.guard)
+        mine = self._copies.get(tool)
+        if mine is None and (mine := _tools.guarded(tool, self.guard)) is not tool:
+            self._copies.put(tool, mine)
         self.known[mine.metadata.get_name()] = vars(mine)["surefoot_known"]
         return mine
 
@@ -76,12 +68,6 @@ class Binding:
             mine.tool_retriever = view(mine.tool_retriever, self._retrievers)
         return mine
 
-    def _copied(self, tool: Any, make: Any) -> Any:
-        key = id(tool)
-        if key not in self._copies:
-            self._copies[key] = (weakref.ref(tool, lambda _gone: self._copies.pop(key, None)), make())
-        return self._copies[key][1]
-
     def _retriever(self, kind: type) -> dict[str, Any]:
         """Return what the retriever of an agent's tools does otherwise: it gives guarded ones."""
         bare: Any = kind
@@ -96,4 +82,4 @@ class Binding:
         return {"aretrieve": aretrieve}
 
 
-_bindings: weakref.WeakKeyDictionary[Guard, Binding] = weakref.WeakKeyDictionary()
+bound = each_guard(Binding)

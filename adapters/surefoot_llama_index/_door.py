@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from llama_index.core.base.llms.types import ChatMessage
 
-from surefoot import Guard, NotStorable, UsageError
 from surefoot_adapters import (
     Do,
     Frame,
@@ -19,18 +16,22 @@ from surefoot_adapters import (
     Program,
     RunSpec,
     StepSpec,
+    Stopped,
     element,
     here,
     in_run,
+    input_digest,
     inside,
+    meant,
     named_run,
     nested_step,
     step,
     thread_of,
+    unnamed,
 )
 from surefoot_journal import Recording
 from surefoot_llama_index import _convert
-from surefoot_llama_index._runs import Invocation, Stopped, invocation
+from surefoot_llama_index._runs import Invocation, invocation
 from surefoot_llama_index._snapshots import Behind, passed_on
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Door"]
 
 _log = logging.getLogger("surefoot.llama_index")
-_warned: WeakKeyDictionary[Guard, set[str]] = WeakKeyDictionary()
 
 
 class Door:
@@ -73,7 +73,7 @@ class Door:
                 self._guard, self._place, self._name, given, self._digest(given), partial(self._attempt, once), memo=False
             )
             return
-        yield from in_run(self._guard, self._spec(), partial(self._in_run, once), meant=_meant)
+        yield from in_run(self._guard, self._spec(), partial(self._in_run, once), meant=meant)
 
     def _in_run(self, once: Callable[[Any], Awaitable[Any]], opened: Opened) -> Program[None]:
         if self._is_agent:
@@ -127,15 +127,12 @@ class Door:
         return None if self._event is None else _convert.fields(self._event)
 
     def _digest(self, given: Any) -> str:
-        try:
-            return self._guard.codec.digest([self._name, given])
-        except (NotStorable, RecursionError):
-            return f"opaque-{uuid.uuid4().hex}"
+        return input_digest(self._guard.codec, [self._name, given])
 
     def _spec(self) -> RunSpec:
         thread, given = thread_of(self._named), self._given()
         if thread is None:
-            self._unnamed()
+            unnamed(self._guard, self._name, _log)
         return RunSpec(
             "llama-index-core",
             self._named.tenant,
@@ -146,15 +143,3 @@ class Door:
             stop=Stopped,
             joins=self._named.thread is None,
         )
-
-    def _unnamed(self) -> None:
-        if self._guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: run {self._name} in 'with surefoot.run(name):'")
-        warned = _warned.setdefault(self._guard, set())
-        if self._name not in warned:
-            warned.add(self._name)
-            _log.warning("%s runs without a name: killed, it cannot be resumed; run it in 'with surefoot.run(name):'", self._name)
-
-
-def _meant(error: BaseException) -> BaseException:
-    return error.error if isinstance(error, Stopped) else error

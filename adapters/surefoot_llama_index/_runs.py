@@ -9,28 +9,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from surefoot import Guard, NotStorable, SurefootError
+from surefoot import Guard, NotStorable
 from surefoot_adapters import ActiveCall, Frame, Position
 from surefoot_journal import Recording
 from surefoot_llama_index import _convert
 
-__all__ = ["Invocation", "Known", "Stopped", "asked", "invocation", "stops"]
-
-
-class Stopped(BaseException):
-    """A stop of the run on its way to the wrapped entry point.
-
-    Not an ``Exception``: LlamaIndex makes a text for the model of whatever else a tool raises, and retries a step that raises it.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def stops(exc: BaseException) -> bool:
-    """Return whether an error that came out of the engine is no answer of the tool: it stops the run."""
-    return isinstance(exc, SurefootError) or isinstance(getattr(exc, "error", None), SurefootError)
+__all__ = ["Invocation", "Known", "asked", "invocation"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from workflows.runtime.types.results import AddWaiter, StepWorkerFailed, StepWorkerResult, WaitingForEvent
 
-from surefoot import Guard, NotStorable
-from surefoot_adapters import Do, Frame, here, nested_step
+from surefoot import Guard
+from surefoot_adapters import Do, Frame, digest_of, here, nested_step
 from surefoot_llama_index import _convert
 
 __all__ = ["plain_step"]
@@ -29,7 +29,8 @@ def plain_step(guard: Guard, bare: Callable[..., Awaitable[Any]]) -> Callable[..
             return _output(last)
 
         name, event = str(given["step_name"]), _convert.fields(given["event"])
-        program = nested_step(guard, place, name, event, _digest(guard, event), lambda frame: Do(_never, partial(body, frame)), memo=False)
+        digest = digest_of(guard.codec, event)
+        program = nested_step(guard, place, name, event, digest, lambda frame: Do(_never, partial(body, frame)), memo=False)
         try:
             await guard.adrive(program)
         except Exception as exc:
@@ -64,10 +65,3 @@ def _said(found: list[Any], exc: Exception) -> bool:
         or (isinstance(item, AddWaiter) and isinstance(exc, WaitingForEvent) and exc.add is item)
         for item in found
     )
-
-
-def _digest(guard: Guard, event: Any) -> str | None:
-    try:
-        return guard.codec.digest(event)
-    except (NotStorable, RecursionError):
-        return None

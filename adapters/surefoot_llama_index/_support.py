@@ -15,7 +15,7 @@ def _canary(guard: Guard) -> None:
     from llama_index.core.agent.workflow import FunctionAgent
     from llama_index.core.tools import FunctionTool
 
-    from surefoot_llama_index._agents import Binding
+    from surefoot_llama_index._agents import bound
 
     async def seen() -> str:
         return "seen"
@@ -24,7 +24,7 @@ def _canary(guard: Guard) -> None:
     agent = FunctionAgent(name="canary", llm=_scripted(), tools=[tool], streaming=False)
 
     async def whole() -> None:
-        await Binding.of(guard).workflow(agent).run(user_msg="go")
+        await bound(guard).workflow(agent).run(user_msg="go")
 
     asyncio.run(whole())
 

@@ -14,19 +14,20 @@ from llama_index.core.tools.function_tool import async_to_sync
 from surefoot import Guard
 from surefoot_adapters import (
     ActiveCall,
-    Do,
-    Frame,
+    Asked,
     Kinds,
     Request,
-    call,
+    Stopped,
     declared_rule,
     frame_at,
     here,
+    identity,
     in_thread,
     is_guarded,
     outside_of_runs,
+    stops,
 )
-from surefoot_llama_index._runs import Known, Stopped, invocation, stops
+from surefoot_llama_index._runs import Known, invocation
 
 __all__ = ["guard_of", "guarded"]
 
@@ -56,10 +57,8 @@ def guarded(tool: BaseTool, guard: Guard) -> BaseTool:
         mine.__class__ = _CLASSES.of(type(tool))
     vars(mine).update({_GUARD: guard, "surefoot_known": known})
     where = body if hasattr(body, "__qualname__") and isinstance(tool, FunctionTool) else type(tool)
-    identity = f"{where.__module__}.{where.__qualname__}"
-    guard.register(
-        name, identity, declared_rule(tool, body), lambda: [name, tool.metadata.description, tool.metadata.get_parameters_dict()]
-    )
+    told = lambda: [name, tool.metadata.description, tool.metadata.get_parameters_dict()]  # noqa: E731 - a thunk
+    guard.register(name, identity(where), declared_rule(tool, body), told)
     return mine
 
 
@@ -102,11 +101,10 @@ def _coroutine(tool: Any, original: Callable[..., Any], guard: Guard, known: Kno
         asked = _ask(tool, guard, known, args, kwargs)
         if asked is None:
             return await original(*args, **kwargs)
-        raised: list[BaseException] = []
         try:
-            return await guard.adrive(call(guard, *asked, Do(lambda: None, lambda: _akept(raised, original, args, kwargs))))
+            return await asked.coro(lambda: original(*args, **kwargs))
         except Exception as exc:
-            if not _stops(exc, raised):
+            if not _stops(exc, asked):
                 raise
             raise Stopped(exc) from exc
 
@@ -119,39 +117,22 @@ def _plain(tool: Any, original: Callable[..., Any], guard: Guard, known: Known) 
         asked = _ask(tool, guard, known, args, kwargs)
         if asked is None:
             return original(*args, **kwargs)
-        raised: list[BaseException] = []
         try:
-            return guard.drive(call(guard, *asked, Do(lambda: _kept(raised, original, args, kwargs))))
+            return asked.plain(lambda: original(*args, **kwargs))
         except Exception as exc:
-            if not _stops(exc, raised):
+            if not _stops(exc, asked):
                 raise
             raise Stopped(exc) from exc
 
     return governed
 
 
-async def _akept(raised: list[BaseException], original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    try:
-        return await original(*args, **kwargs)
-    except BaseException as exc:
-        raised.append(exc)
-        raise
-
-
-def _kept(raised: list[BaseException], original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    try:
-        return original(*args, **kwargs)
-    except BaseException as exc:
-        raised.append(exc)
-        raise
-
-
-def _stops(exc: Exception, raised: list[BaseException]) -> bool:
+def _stops(exc: Exception, asked: Asked) -> bool:
     """Return whether an error is the guard's and stops an agent, which would show it to its model; what the body raised is its answer."""
-    return stops(exc) and invocation.get() is not None and not any(exc is own for own in raised)
+    return stops(exc) and invocation.get() is not None and not asked.is_answer(exc)
 
 
-def _ask(tool: Any, guard: Guard, known: Known, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Frame, Request] | None:
+def _ask(tool: Any, guard: Guard, known: Known, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Asked | None:
     """Return the request that this invocation is, or ``None`` where it is the tool itself: outside of any run, in its own body."""
     place = here()
     if place is None or (isinstance(place, ActiveCall) and place.tool_object is tool):
@@ -164,11 +145,11 @@ def _ask(tool: Any, guard: Guard, known: Known, args: tuple[Any, ...], kwargs: M
         return None  # the function itself refuses it
     frame = frame_at(place, guard, f"the tool {known.name!r}")
     current = invocation.get()
-    asked = current.taken(place, known.name) if current is not None else None
-    if current is None or asked is None:
-        return frame, Request(known.name, arguments, tool)
-    position = current.position(asked)
-    return frame, Request(known.name, arguments, tool, asked, position, None if position is None else str)
+    alias = current.taken(place, known.name) if current is not None else None
+    if current is None or alias is None:
+        return Asked(guard, frame, Request(known.name, arguments, tool))
+    position = current.position(alias)
+    return Asked(guard, frame, Request(known.name, arguments, tool, alias, position, None if position is None else str))
 
 
 def _class(kind: type) -> dict[str, Any]:

@@ -13,16 +13,8 @@ from surefoot import Adapter, Capabilities, Guard, hookimpl
 
 __all__ = ["MCPAdapter", "surefoot_adapter"]
 
-_SERVERS: Final = {
-    ("mcp.server.fastmcp.server", "FastMCP"),
-    ("mcp.server.mcpserver.server", "MCPServer"),
-    ("mcp.server.lowlevel.server", "Server"),
-}
-_CLIENTS: Final = {("mcp.client.session", "ClientSession"), ("mcp.client.client", "Client")}
-
-
-def _is_one_of(target: object, kinds: set[tuple[str, str]]) -> bool:
-    return any((kind.__module__, kind.__qualname__) in kinds for kind in type(target).__mro__)
+_SERVERS: Final = {"mcp.server.fastmcp.server.FastMCP", "mcp.server.mcpserver.server.MCPServer", "mcp.server.lowlevel.server.Server"}
+_CLIENTS: Final = {"mcp.client.session.ClientSession", "mcp.client.client.Client"}
 
 
 class MCPAdapter(Adapter):
@@ -33,14 +25,17 @@ class MCPAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is a server or a client of the SDK, importing nothing."""
-        return _is_one_of(target, _SERVERS | _CLIENTS)
+        from surefoot_adapters import kinds_of
+
+        return not (_SERVERS | _CLIENTS).isdisjoint(kinds_of(target))
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Guard a server's tools, or what a client calls (see :meth:`surefoot.Adapter.wrap`)."""
+        from surefoot_adapters import kinds_of
         from surefoot_mcp import _support
 
         _support.framework.ready()
-        if _is_one_of(target, _SERVERS):
+        if not _SERVERS.isdisjoint(kinds_of(target)):
             from surefoot_mcp import _server
 
             _server.guarded(target, guard)

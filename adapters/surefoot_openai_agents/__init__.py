@@ -29,20 +29,22 @@ class OpenAIAgentsAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is an ``Agent`` or a ``FunctionTool``, importing nothing."""
-        return not {_AGENT, _TOOL}.isdisjoint(_kinds(target))
+        from surefoot_adapters import kinds_of
+
+        return not {_AGENT, _TOOL}.isdisjoint(kinds_of(target))
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return the guarded copy (see :meth:`surefoot.Adapter.wrap`)."""
-        from surefoot_adapters import warn
+        from surefoot_adapters import kinds_of, warn
         from surefoot_openai_agents import _support
 
         _support.framework.ready()
         from surefoot_openai_agents import _agents, _runner
 
-        if _TOOL in _kinds(target):
-            return _agents.Binding.of(guard).tool(target)
+        if _TOOL in kinds_of(target):
+            return _agents.bound(guard).tool(target)
         _runner.install()
-        wrapped = _agents.Binding.of(guard).agent(target)
+        wrapped = _agents.bound(guard).agent(target)
         guard.announce(f"agent {target.name}")
         if unguarded := _agents.unguarded(target):
             warn(f"agent {target.name}: {'; '.join(unguarded)}. Nothing can be promised about what they do", guard)
@@ -59,10 +61,6 @@ class OpenAIAgentsAdapter(Adapter):
         from agents import Runner
 
         return asyncio.run(Runner.run(target, given, max_turns=_ANY_TURNS)).final_output
-
-
-def _kinds(target: object) -> set[str]:
-    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
 
 
 @hookimpl

@@ -15,12 +15,12 @@ from agents.exceptions import InputGuardrailTripwireTriggered
 from agents.models.interface import Model
 from agents.tool import FunctionTool
 
-from surefoot import Guard, UsageError
-from surefoot_adapters import Kinds
+from surefoot import Guard
+from surefoot_adapters import Copies, Kinds, each_guard, is_guarded
 from surefoot_openai_agents import _convert, _models, _tools
 from surefoot_openai_agents._invocation import Invocation, Known, invocation, passing
 
-__all__ = ["Binding", "binding_of", "guarded_guardrail", "unguarded"]
+__all__ = ["Binding", "binding_of", "bound", "guarded_guardrail", "unguarded"]
 
 _LOCAL: Final = frozenset({"ComputerTool", "ShellTool", "LocalShellTool", "ApplyPatchTool", "CustomTool"})
 _MARK: Final = "surefoot_guardrail"
@@ -36,17 +36,9 @@ class Binding:
         self.paused: set[str] = set()
         """Calls whose inner agent waits for approvals."""
         self._kinds = Kinds(lambda kind: _namespace(kind, self))
-        self._agents: dict[int, tuple[weakref.ref[Any], Agent[Any]]] = {}
-        self._tools: dict[int, tuple[weakref.ref[Any], FunctionTool]] = {}
+        self._copies = Copies()
         _convert.register(guard.codec)
         guard.control_flow(_tools.Paused)
-
-    @classmethod
-    def of(cls, guard: Guard) -> Binding:
-        """Return the binding of a guard, which has one."""
-        if guard not in _bindings:
-            _bindings[guard] = cls(guard)
-        return _bindings[guard]
 
     def agent(self, agent: Agent[Any]) -> Agent[Any]:
         """Return the guarded copy of an agent, the same one each time; of a guarded one, itself.
@@ -54,18 +46,15 @@ class Binding:
         Raises :class:`~surefoot.UsageError` for one that another guard has.
         """
         known = binding_of(agent)
-        if known is not None and known is not self:
-            raise UsageError(f"agent {agent.name!r} is guarded by another guard already; wrap it once, or give guard=")
-        if known is self:
+        if is_guarded(known.guard if known else None, self.guard, f"agent {agent.name!r}"):
             self._fill(agent)  # a clone of a guarded agent may have been given new parts
             return agent
-        key = id(agent)
-        if key not in self._agents:
-            mine = copy.copy(agent)
+        mine: Agent[Any] | None = self._copies.get(agent)
+        if mine is None:
+            mine = self._copies.put(agent, copy.copy(agent))
             mine.__class__ = self._kinds.of(type(agent))
-            self._agents[key] = (weakref.ref(agent, lambda _gone: self._agents.pop(key, None)), mine)
             self._fill(mine)
-        return self._agents[key][1]
+        return mine
 
     def _fill(self, mine: Agent[Any]) -> None:
         """Replace the parts of a guarded agent by guarded ones."""
@@ -79,13 +68,10 @@ class Binding:
         """Return the guarded copy of a function tool, the same one each time; other tools as they are."""
         if not isinstance(tool, FunctionTool):
             return tool
-        key = id(tool)
-        if key not in self._tools:
-            mine = _tools.guarded(tool, self)
-            if mine is tool:
-                return tool
-            self._tools[key] = (weakref.ref(tool, lambda _gone: self._tools.pop(key, None)), mine)
-        return self._tools[key][1]
+        mine = self._copies.get(tool)
+        if mine is None and (mine := _tools.guarded(tool, self)) is not tool:
+            self._copies.put(tool, mine)
+        return mine
 
     def _handoff(self, target: Any) -> Any:
         if isinstance(target, Agent):
@@ -107,7 +93,7 @@ class Binding:
         return mine
 
 
-_bindings: weakref.WeakKeyDictionary[Guard, Binding] = weakref.WeakKeyDictionary()
+bound = each_guard(Binding)
 
 
 def binding_of(agent: object) -> Binding | None:

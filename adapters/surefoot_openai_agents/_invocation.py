@@ -8,13 +8,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from surefoot import Guard, SurefootError
+from surefoot import Guard
 from surefoot_adapters import ActiveCall, Frame, Position, Request, Requests, here, innermost
 from surefoot_journal import Recording
 from surefoot_journal.history import Settled
 from surefoot_openai_agents import _convert
 
-__all__ = ["Gate", "Invocation", "Known", "active", "held", "invocation", "passing", "stops", "unheld"]
+__all__ = ["Gate", "Invocation", "Known", "active", "held", "invocation", "passing", "unheld"]
 
 _GRACE: Final = 0.5
 """Seconds that a refused tool waits for the framework to cancel it: what it raises would hide the tripwire."""
@@ -154,11 +154,6 @@ def _like(self: Any, error: Exception) -> None:
     vars(self).update(vars(error))
     self.run_data = None  # the framework fills it in
     self.surefoot_error = error
-
-
-def stops(exc: BaseException) -> bool:
-    """Return whether an error that came out of the engine is no answer of the tool: it stops the run."""
-    return isinstance(exc, SurefootError) or isinstance(getattr(exc, "error", None), SurefootError)
 
 
 def unheld(exc: BaseException) -> BaseException:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from surefoot_adapters import Kinds, view
-from surefoot_journal.history import Asked, Entry, Settled, answered, orphans, settle
+from surefoot_journal.history import Asked, Entry, Settled, orphans
+from surefoot_journal.history import whole as whole_of
 from surefoot_openai_agents import _convert
 from surefoot_openai_agents._invocation import Invocation, invocation
 
@@ -33,14 +34,10 @@ async def whole(current: Invocation, items: Sequence[Any]) -> Any:
     if not isinstance(items, list):
         return items
     entries = [_entry(current, item) for item in items]
-    asked = orphans(entries)
-    if not asked:
-        return items
-    known = current.settled
-    if new := [call for call in asked if call.call_id not in known]:
-        frame = await current.frame()
-        known.update(await current.guard.adrive(settle(current.guard, frame.run, new, str)))
-    return answered(entries, lambda call: _output(known[call.call_id]) if call.call_id in known else None)
+    if not orphans(entries):
+        return items  # before there is a frame, which may not be open yet
+    frame = await current.frame()
+    return await current.guard.adrive(whole_of(current.guard, frame.run, entries, _output, known=current.settled))
 
 
 def _output(settled: Settled) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from agents.models.interface import Model
 from agents.run import get_default_agent_runner, set_default_agent_runner
 from agents.run_state import RunState
 
-from surefoot import Guard, NotStorable, RunStatus, SurefootError, UsageError, VerificationFailed
+from surefoot import Guard, RunStatus, SurefootError, VerificationFailed
 from surefoot_adapters import (
     KEPT,
     ActiveCall,
@@ -33,6 +32,7 @@ from surefoot_adapters import (
     element,
     here,
     in_run,
+    input_digest,
     kept_head,
     kept_run,
     named_run,
@@ -40,17 +40,17 @@ from surefoot_adapters import (
     passed_on,
     step,
     thread_of,
+    unnamed,
     view,
 )
 from surefoot_openai_agents import _approvals, _convert, _models, _repair
-from surefoot_openai_agents._agents import Binding, binding_of, guarded_guardrail, pending
+from surefoot_openai_agents._agents import Binding, binding_of, bound, guarded_guardrail, pending
 from surefoot_openai_agents._invocation import Invocation, held, invocation, unheld
 from surefoot_openai_agents._tools import Paused
 
 __all__ = ["install"]
 
 _log = logging.getLogger("surefoot.openai_agents")
-_warned: set[str] = set()
 
 
 def install() -> None:
@@ -96,7 +96,7 @@ class _Door:
         if binding is None:
             if outer is None or (here() is None and outer.place is not None):
                 return None
-            binding = Binding.of(outer.guard)
+            binding = bound(outer.guard)
         return cls(binding, binding.agent(agent), given, dict(kwargs), outer)
 
     def __post_init__(self) -> None:
@@ -290,7 +290,7 @@ class _Door:
         session = getattr(self.kwargs.get("session"), "session_id", None)
         thread = thread_of(named, session)
         if thread is None:
-            self._unnamed()
+            unnamed(self._guard, self.agent.name, _log, "run {} in 'with surefoot.run(name):', or give it a session")
         return RunSpec(
             "openai-agents",
             named.tenant,
@@ -304,24 +304,13 @@ class _Door:
             joins=named.thread is None and session is None,
         )
 
-    def _unnamed(self) -> None:
-        name = self.agent.name
-        if self._guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: run {name} in 'with surefoot.run(name):', or give it a session")
-        if name not in _warned:
-            _warned.add(name)
-            _log.warning("%s runs without a name: killed, it cannot be resumed; run it in 'with surefoot.run(name):'", name)
-
     def _digest(self) -> str:
         given = self.input
         if self._state is not None:  # inside of a run it is the step that its input was, begun again
             given = self._state._original_input if self.outer is not None else None  # noqa: SLF001 - owner: test_private_names
         if isinstance(given, list):
             given = [{key: value for key, value in _convert.as_data(item).items() if key != "id"} for item in given]
-        try:
-            return self._guard.codec.digest([self.agent.name, given])
-        except NotStorable:
-            return f"opaque-{uuid.uuid4().hex}"
+        return input_digest(self._guard.codec, [self.agent.name, given])
 
 
 def _hinted(given: Any, hint: str) -> Any:

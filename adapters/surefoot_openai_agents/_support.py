@@ -15,7 +15,7 @@ def _canary(guard: Guard) -> None:
     from agents import Agent, RunConfig, Runner, function_tool
 
     from surefoot_openai_agents import _runner, _tools
-    from surefoot_openai_agents._agents import Binding
+    from surefoot_openai_agents._agents import bound
 
     @function_tool(name_override=CANARY)
     def seen() -> str:
@@ -25,7 +25,7 @@ def _canary(guard: Guard) -> None:
     _tools.check_body(seen)
     agent: Any = Agent(name="canary", model=_scripted(), tools=[seen])
     _runner.install()
-    run: Any = Runner.run(Binding.of(guard).agent(agent), "go", run_config=RunConfig(tracing_disabled=True))
+    run: Any = Runner.run(bound(guard).agent(agent), "go", run_config=RunConfig(tracing_disabled=True))
     asyncio.run(run)
 
 

@@ -10,31 +10,31 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from agents import tool as framework
 from agents.tool import FunctionTool
 
-from surefoot import AdapterUnavailable, Effect, Guard, NotCommitted, ToolRule, UsageError
+from surefoot import AdapterUnavailable, Effect, NotCommitted, ToolRule, UsageError
 from surefoot_adapters import (
     RERUNS,
-    Do,
+    Asked,
     Frame,
     Kinds,
-    Program,
     Request,
-    call,
     declared_rule,
+    defaults,
     here,
+    identity,
     innermost,
     is_guarded,
-    returned,
+    stops,
     storable,
 )
 from surefoot_openai_agents import _approvals, _convert
-from surefoot_openai_agents._invocation import Invocation, Known, active, held, invocation, passing, stops, unheld
+from surefoot_openai_agents._invocation import Invocation, Known, active, held, invocation, passing, unheld
 
 if TYPE_CHECKING:
     from surefoot_openai_agents._agents import Binding
@@ -114,16 +114,13 @@ def _register(tool: FunctionTool, body: Any, binding: Binding) -> str:
     rule = declared_rule(tool, function, given)
     name = f"{server}/{tool.name}" if server else str(getattr(tool, "qualified_name", tool.name))
     if server:
-        identity = f"MCP server {server}"
+        known = f"MCP server {server}"
     elif inner is not None:
-        identity, rule = f"agent {inner.name}", rule or ToolRule(Effect.COMPOSITE)
+        known, rule = f"agent {inner.name}", rule or ToolRule(Effect.COMPOSITE)
     else:
-        where = function if hasattr(function, "__qualname__") else type(function)
-        identity = f"{where.__module__}.{where.__qualname__}"
-    binding.guard.register(name, identity, rule, lambda: [tool.name, tool.description, tool.params_json_schema])
-    properties = tool.params_json_schema.get("properties", {})
-    defaults = {key: spec["default"] for key, spec in properties.items() if isinstance(spec, dict) and "default" in spec}
-    binding.known[tool.name] = Known(name, defaults)
+        known = identity(function)
+    binding.guard.register(name, known, rule, lambda: [tool.name, tool.description, tool.params_json_schema])
+    binding.known[tool.name] = Known(name, defaults(tool.params_json_schema))
     return name
 
 
@@ -135,15 +132,10 @@ def _narrowed(tool: FunctionTool, body: Callable[..., Any], *, handled: bool) ->
     return lambda context, text: body(narrow(tool, context), text)
 
 
-@dataclass(eq=False, slots=True)
-class _Asked:
+@dataclass(eq=False)
+class _Asked(Asked):
     """One request on its way to the body that it is for."""
 
-    guard: Guard
-    frame: Frame
-    request: Request
-    raised: list[BaseException] = field(default_factory=list)
-    """What the body raised."""
     ended: BaseException | None = None
     """What a plain call raised in its thread."""
 
@@ -152,41 +144,17 @@ class _Asked:
         own = self.ended
         return own if isinstance(own, Exception) and type(own) is type(exc) and own.args == exc.args else exc
 
-    def program(self, body: Do) -> Program[Any]:
-        """Return the call's program."""
-        return returned((yield from call(self.guard, self.frame, self.request, body)))
-
     def plain(self, body: Callable[[], Any]) -> Any:
         """Run a plain body, in the thread that is this call's own."""
         try:
-            return self.guard.drive(self.program(Do(lambda: self._kept(body))))
+            return super().plain(body)
         except BaseException as exc:
             self.ended = exc
             raise
 
-    async def coro(self, body: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a coroutine's body."""
-        return await self.guard.adrive(self.program(Do(lambda: None, lambda: self._akept(body))))
-
     def stopped_by(self, exc: BaseException) -> bool:
         """Return whether an error stops the run: not an answer of the tool, but surefoot's, here or in an agent that the body ran."""
-        if any(exc is raised for raised in self.raised):
-            return unheld(exc) is not exc
-        return stops(exc)
-
-    def _kept(self, body: Callable[[], Any]) -> Any:
-        try:
-            return storable(self.guard.codec, body(), _convert.Shown)
-        except BaseException as exc:
-            self.raised.append(exc)
-            raise
-
-    async def _akept(self, body: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            return storable(self.guard.codec, await body(), _convert.Shown)
-        except BaseException as exc:
-            self.raised.append(exc)
-            raise
+        return unheld(exc) is not exc if self.is_answer(exc) else stops(exc)
 
 
 _asked: ContextVar[_Asked | None] = ContextVar("surefoot_openai_agents_asked", default=None)
@@ -305,7 +273,8 @@ class _Governed:
         request = self._named(current, alias, given)
         if current is not None and alias:
             current.asked[alias] = (frame, request)
-        return _Asked(self.binding.guard, frame, request)
+        guard = self.binding.guard
+        return _Asked(guard, frame, request, lambda value: storable(guard.codec, value, _convert.Shown))
 
     async def request(self, alias: str, given: dict[str, Any]) -> tuple[Frame, Request]:
         """Return the frame that a request of the model will be claimed in, and the request as its body will make it."""

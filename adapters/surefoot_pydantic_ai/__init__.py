@@ -15,7 +15,7 @@ from surefoot import Adapter, Capabilities, Guard, RunRecord, hookimpl
 
 __all__ = ["PydanticAIAdapter", "surefoot_adapter"]
 
-_AGENT: Final = ("pydantic_ai.agent.abstract", "AbstractAgent")
+_AGENT: Final = "pydantic_ai.agent.abstract.AbstractAgent"
 
 
 class PydanticAIAdapter(Adapter):
@@ -26,7 +26,9 @@ class PydanticAIAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is an agent, importing nothing."""
-        return any((kind.__module__, kind.__qualname__) == _AGENT for kind in type(target).__mro__)
+        from surefoot_adapters import kinds_of
+
+        return _AGENT in kinds_of(target)
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return the guarded copy (see :meth:`surefoot.Adapter.wrap`)."""

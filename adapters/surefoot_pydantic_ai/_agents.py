@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
 from surefoot import Guard, UsageError
-from surefoot_adapters import Kinds, is_guarded
+from surefoot_adapters import Kinds, each_guard, is_guarded
 from surefoot_pydantic_ai import _convert, _toolsets
 from surefoot_pydantic_ai._capability import Guarding
 from surefoot_pydantic_ai._invocation import attempted, control_flow
@@ -22,8 +21,6 @@ __all__ = ["guarded", "name_of", "unguarded"]
 
 _HARMLESS: Final = frozenset({"tool_search"})
 """Native tools that the framework itself gives to every agent: what they find is a tool of ours."""
-
-_kinds: weakref.WeakKeyDictionary[Guard, Kinds] = weakref.WeakKeyDictionary()
 
 
 def name_of(agent: Any) -> str:
@@ -35,15 +32,18 @@ def guarded(agent: Any, guard: Guard) -> Any:
     """Return the guarded copy of an agent; of a guarded one, itself."""
     if is_guarded(getattr(type(agent), "surefoot_guard", None), guard, f"agent {name_of(agent)!r}"):
         return agent
-    if guard not in _kinds:
-        _convert.register(guard.codec)
-        control_flow(guard)
-        _kinds[guard] = Kinds(functools.partial(_namespace, guard=guard))
     for toolset in agent.toolsets:
         toolset.apply(functools.partial(_register, guard=guard))
     mine = copy.copy(agent)
-    mine.__class__ = _kinds[guard].of(type(agent))
+    mine.__class__ = _kinds(guard).of(type(agent))
     return mine
+
+
+@each_guard
+def _kinds(guard: Guard) -> Kinds:
+    _convert.register(guard.codec)
+    control_flow(guard)
+    return Kinds(functools.partial(_namespace, guard=guard))
 
 
 def _register(leaf: AbstractToolset[Any], guard: Guard) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -17,24 +17,17 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
-from pydantic_core import to_jsonable_python
 
-from surefoot_adapters import Answer, Codec, Said
+from surefoot_adapters import Answer, Codec, Said, plain
 from surefoot_journal import Form, Question
 
-__all__ = ["REPLY", "Shown", "data", "given", "input_data", "newest", "question", "recognised", "register", "requests", "shown"]
+__all__ = ["GENERATED", "REPLY", "Shown", "given", "input_data", "newest", "question", "register", "requests", "shown"]
 
-_GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
+GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
+"""What is new in an input each time it is given."""
 
 
 # --- tools
-
-
-def data(value: Any) -> Any:
-    """Return a value as JSON data; what has no such form becomes its representation."""
-    if type(value) is str:
-        return value
-    return to_jsonable_python(value, fallback=repr, bytes_mode="base64")
 
 
 class Shown(Answer):
@@ -43,7 +36,7 @@ class Shown(Answer):
 
 def register(codec: Codec) -> None:
     """Teach the codec what tools of this framework return."""
-    codec.register("pydantic_ai.shown", Shown, lambda answer: data(answer.value), Shown)
+    codec.register("pydantic_ai.shown", Shown, lambda answer: plain(answer.value), Shown)
     codec.register("pydantic_ai.ToolReturn", ToolReturn, lambda value: _returned().dump_python(value, mode="json"), _load_return)
 
 
@@ -74,13 +67,6 @@ def input_data(prompt: Any, history: Sequence[ModelMessage] | None) -> Any:
     return ModelMessagesTypeAdapter.dump_python([*(history or ()), *asked], mode="json")
 
 
-def recognised(found: Any) -> Any:
-    """Return an input without what is new each time it is given."""
-    if isinstance(found, Mapping):
-        return {key: recognised(item) for key, item in found.items() if key not in _GENERATED}
-    return [recognised(item) for item in found] if isinstance(found, list) else found
-
-
 def given(found: Any) -> tuple[Any, list[ModelMessage]]:
     """Return prompt and history of a stored input."""
     *history, last = ModelMessagesTypeAdapter.validate_python(found)
@@ -106,9 +92,9 @@ def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: An
         agent=agent,
         model=model,
         tools=[tool.name for tool in tools],
-        said=data(said),
-        results=[data(part.content) for part in since if isinstance(part, ToolReturnPart | RetryPromptPart)],
-        prompt=[so_far.texts(messages), [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools]],
+        said=plain(said),
+        results=[plain(part.content) for part in since if isinstance(part, ToolReturnPart | RetryPromptPart)],
+        prompt=[so_far.all(messages), [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools]],
     )
 
 

@@ -9,7 +9,8 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Retr
 
 from surefoot import Guard
 from surefoot_adapters import Frame
-from surefoot_journal.history import Asked, Entry, answered, orphans, settle
+from surefoot_journal.history import Asked, Entry, Settled, answering, orphans
+from surefoot_journal.history import whole as whole_of
 from surefoot_pydantic_ai import _convert
 
 __all__ = ["unanswered", "whole"]
@@ -23,29 +24,20 @@ def unanswered(messages: Sequence[ModelMessage]) -> set[str]:
 async def whole(guard: Guard, frame: Frame, messages: Sequence[ModelMessage]) -> Sequence[ModelMessage]:
     """Return a conversation with the answers in it that it lacks; the same object where it lacks none."""
     entries = [entry for message in messages for entry in _entries(message)]
-    asked = orphans(entries)
-    if not asked:
-        return messages
-    known = await guard.adrive(settle(guard, frame.run, asked, str))
+    return await guard.adrive(whole_of(guard, frame.run, entries, _told)) or messages
 
-    def told(call: Asked) -> ModelRequest | None:
-        found = known.get(call.call_id)
-        return found and ModelRequest([ToolReturnPart(call.tool, found.text, tool_call_id=call.call_id)])
 
-    return [item for item in answered(entries, told) if item is not None]
+def _told(settled: Settled) -> ModelRequest:
+    return ModelRequest([ToolReturnPart(settled.tool, settled.text, tool_call_id=settled.call_id)])
 
 
 def _entries(message: ModelMessage) -> list[Entry]:
-    """Return what a message says: one item for it, and one without an item for each answer in it."""
     if isinstance(message, ModelResponse):
         known = {call_id: arguments for call_id, _, arguments in _convert.requests(message)}
         asks = tuple(Asked(part.tool_call_id, part.tool_name, known.get(part.tool_call_id)) for part in message.tool_calls)
         return [Entry(message, asks)]
-    answers = [part.tool_call_id for part in message.parts if isinstance(part, ToolReturnPart | RetryPromptPart) and _is_answer(part)]
-    if not answers:
-        return [Entry(message)]
-    first, *others = answers
-    return [Entry(message, answers=first, speaks=False), *(Entry(None, answers=other, speaks=False) for other in others)]
+    answers = [part for part in message.parts if isinstance(part, ToolReturnPart | RetryPromptPart) and _is_answer(part)]
+    return answering(message, [part.tool_call_id for part in answers])
 
 
 def _is_answer(part: Any) -> bool:

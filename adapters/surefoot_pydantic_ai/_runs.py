@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.tools import DeferredToolRequests
 
-from surefoot import Guard, NotStorable, RunStatus, UsageError, VerificationFailed
+from surefoot import Guard, RunStatus, VerificationFailed
 from surefoot_adapters import (
     KEPT,
     ActiveCall,
@@ -27,12 +26,15 @@ from surefoot_adapters import (
     element,
     here,
     in_run,
+    input_digest,
     kept_head,
     named_run,
     nested_step,
     passed_on,
     step,
     thread_of,
+    unnamed,
+    without,
 )
 from surefoot_pydantic_ai import _convert, _history
 from surefoot_pydantic_ai._invocation import Invocation, Paused, attempted
@@ -40,7 +42,6 @@ from surefoot_pydantic_ai._invocation import Invocation, Paused, attempted
 __all__ = ["Door"]
 
 _log = logging.getLogger("surefoot.pydantic_ai")
-_warned: set[str] = set()
 
 
 class Door:
@@ -160,7 +161,7 @@ class Door:
         durable = self._durable()
         thread = thread_of(named, durable)
         if thread is None:
-            self._unnamed()
+            unnamed(self._guard, self._name, _log, "run {} in 'with surefoot.run(name):', or give it a conversation_id")
         goes_on = self._goes_on and bool(self._history)
         return RunSpec(
             "pydantic-ai-slim",
@@ -180,22 +181,11 @@ class Door:
         found = self._kwargs.get("conversation_id") or getattr(conversation, "conversation_id", None)
         return (found if found != "new" else None) or self._kwargs.get("run_id")
 
-    def _unnamed(self) -> None:
-        how = "in 'with surefoot.run(name):', or give it a conversation_id"
-        if self._guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: run {self._name} {how}")
-        if self._name not in _warned:
-            _warned.add(self._name)
-            _log.warning("%s runs without a name: killed, it cannot be resumed; run it %s", self._name, how)
-
     def _data(self) -> Any:
         return _convert.input_data(self._prompt, self._history)
 
     def _digest(self) -> str:
-        try:
-            return self._guard.codec.digest([self._name, _convert.recognised(self._data())])
-        except NotStorable:
-            return f"opaque-{uuid.uuid4().hex}"
+        return input_digest(self._guard.codec, [self._name, without(self._data(), _convert.GENERATED)])
 
 
 class _Unfinished(Exception):

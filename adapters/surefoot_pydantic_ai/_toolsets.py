@@ -9,7 +9,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool, 
 from pydantic_ai.toolsets.function import FunctionToolsetTool
 
 from surefoot import AdapterUnavailable, Guard, UsageError
-from surefoot_adapters import Do, Frame, Program, Request, call, declared_rule, returned, storable
+from surefoot_adapters import Asked, Request, declared_rule, defaults, identity, plain, storable
 from surefoot_pydantic_ai import _convert
 from surefoot_pydantic_ai._invocation import Invocation
 
@@ -37,10 +37,9 @@ def register(guard: Guard, leaf: AbstractToolset[Any], name: str, tool: Any) -> 
     function = inspect.unwrap(tool.function) if tool is not None else None
     server = None if function is not None else leaf.id
     qualified = f"{server}/{name}" if server else name
-    where = type(leaf) if function is None else function if hasattr(function, "__qualname__") else type(function)
-    identity = f"toolset {server}" if server else f"{where.__module__}.{where.__qualname__}"
+    known = f"toolset {server}" if server else identity(type(leaf) if function is None else function)
     definition = None if tool is None else lambda: [tool.name, tool.description, tool.function_schema.json_schema]
-    guard.register(qualified, identity, declared_rule(tool.function, function) if tool is not None else None, definition)
+    guard.register(qualified, known, declared_rule(tool.function, function) if tool is not None else None, definition)
     return qualified
 
 
@@ -63,10 +62,7 @@ class _Known(WrapperToolset[Any]):
         for name, tool in tools.items():
             if name in self.current.defaults:
                 continue
-            properties = tool.tool_def.parameters_json_schema.get("properties", {})
-            self.current.defaults[name] = {
-                key: spec["default"] for key, spec in properties.items() if isinstance(spec, dict) and "default" in spec
-            }
+            self.current.defaults[name] = defaults(tool.tool_def.parameters_json_schema)
         return tools
 
 
@@ -103,26 +99,23 @@ class _Guarded(WrapperToolset[Any]):
         position = self.current.position(ctx.tool_call_id)
         request = Request(
             qualified,
-            _convert.data(tool_args),
+            plain(tool_args),
             made.function if made is not None else (self.wrapped, name),
             ctx.tool_call_id,
             position,
             str if position else None,
         )
-        asked = _Asked(self.current.guard, self.current.frame_here(), request)
+        guard = self.current.guard
+        asked = _Asked(guard, self.current.frame_here(), request, lambda value: storable(guard.codec, value, _convert.Shown))
         inner = asked.innermost(tool)
         if inner is None:
             return await asked.coro(lambda: self.wrapped.call_tool(name, tool_args, ctx, tool))
         return await self.wrapped.call_tool(name, tool_args, ctx, inner)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+@dataclass(eq=False)
+class _Asked(Asked):
     """One request on its way to the body that it is for."""
-
-    guard: Guard
-    frame: Frame
-    request: Request
 
     def innermost(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any] | None:
         """Return a tool whose own function makes the claim; ``None`` where it is made of no function."""
@@ -145,25 +138,11 @@ class _Asked:
         loop, thread = asyncio.get_running_loop(), threading.get_ident()
 
         @functools.wraps(function)
-        def plain(*args: Any, **kwargs: Any) -> Any:
+        def in_thread(*args: Any, **kwargs: Any) -> Any:
             """Make the claim in the thread that runs the body, which may outlive its caller."""
-            return self.guard.drive(self._program(Do(lambda: self._kept(_awaited(function(*args, **kwargs), loop, thread)))))
+            return self.plain(lambda: _awaited(function(*args, **kwargs), loop, thread))
 
-        return plain
-
-    async def coro(self, body: Callable[[], Awaitable[Any]]) -> Any:
-        """Claim the call and await its body."""
-
-        async def kept() -> Any:
-            return self._kept(await body())
-
-        return await self.guard.adrive(self._program(Do(lambda: None, kept)))
-
-    def _program(self, body: Do) -> Program[Any]:
-        return returned((yield from call(self.guard, self.frame, self.request, body)))
-
-    def _kept(self, value: Any) -> Any:
-        return storable(self.guard.codec, value, _convert.Shown)
+        return in_thread
 
 
 def _awaited(value: Any, loop: asyncio.AbstractEventLoop, thread: int) -> Any:

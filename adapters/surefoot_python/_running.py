@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from surefoot import Guard, NotStorable, UsageError, VerificationFailed
-from surefoot_adapters import Do, Frame, Opened, Program, RunName, RunSpec, StepSpec, element, in_run, named_run, step, thread_of
+from surefoot_adapters import Do, Frame, Opened, Program, RunName, RunSpec, StepSpec, element, in_run, named_run, step, thread_of, unnamed
 from surefoot_python._pipeline import Context, Pipeline, Result, Step, StepReport, Task
 
 __all__ = ["program"]
@@ -24,9 +24,7 @@ def program(pipeline: Pipeline, guard: Guard, task: Task) -> Program[Result]:
     named = named_run() if task.id is None else RunName(task.id, None, named_run().tenant)
     thread = thread_of(named)
     if thread is None:
-        if guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: Task(…, id=…), or run {pipeline.name} in 'with surefoot.run(name):'")
-        _log.warning("%s runs without a name: killed, it cannot be resumed; give Task(…, id=…)", pipeline.name)
+        unnamed(guard, pipeline.name, _log, "give its Task an id=, or run {} in 'with surefoot.run(name):'")
     given = {"pipeline": pipeline.name, "goal": task.goal, "inputs": dict(task.inputs)}
     try:
         digest = guard.codec.digest(given)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import uuid
 from collections.abc import Mapping
-from types import FunctionType
 from typing import Any
 
 from surefoot import Guard, UsageError
@@ -23,8 +21,10 @@ from surefoot_adapters import (
     in_run,
     named_run,
     nested_step,
+    opaque,
     step,
     thread_of,
+    unnamed,
 )
 from surefoot_python import _convert, _intercept
 
@@ -42,10 +42,6 @@ class _Step(_intercept.Subject):
     """A function whose calls are runs or steps."""
 
     guard: Guard
-
-    def __init__(self, function: FunctionType, guard: Guard | None) -> None:
-        super().__init__(function, guard)
-        self._warned = False
 
     def introduce(self, guard: Guard) -> None:
         """Say nothing: a step's rule is found by its name."""
@@ -78,8 +74,8 @@ class _Step(_intercept.Subject):
         thread = thread_of(named)
         digest = self._digest(given, must=thread is not None)
         if thread is None:
-            self._unnamed()
-        known = digest or f"opaque-{uuid.uuid4().hex}"
+            unnamed(self.guard, self.name, _log, "call {} in 'with surefoot.run(name):'")
+        known = digest or opaque()
         spec = RunSpec("python", named.tenant, thread, "input", given, known, joins=named.thread is None)
 
         def outermost(opened: Opened) -> Program[Any]:
@@ -87,13 +83,6 @@ class _Step(_intercept.Subject):
             return step(self.guard, spec, lambda _frame: body, instead=instead)
 
         return in_run(self.guard, spec, outermost)
-
-    def _unnamed(self) -> None:
-        if self.guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: call {self.name} in 'with surefoot.run(name):'")
-        if not self._warned:
-            self._warned = True
-            _log.warning("%s runs without a name: killed, it cannot be resumed; call it in 'with surefoot.run(name):'", self.name)
 
     def _digest(self, given: Mapping[str, Any], *, must: bool) -> str | None:
         """Return the digest of the input, or ``None`` where it has none and none is needed."""

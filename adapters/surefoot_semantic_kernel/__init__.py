@@ -15,8 +15,8 @@ from surefoot import Adapter, Capabilities, Guard, RunRecord, UsageError, hookim
 
 __all__ = ["SemanticKernelAdapter", "surefoot_adapter"]
 
-_KERNEL: Final = ("semantic_kernel.kernel", "Kernel")
-_AGENT: Final = ("semantic_kernel.agents.agent", "Agent")
+_KERNEL: Final = "semantic_kernel.kernel.Kernel"
+_AGENT: Final = "semantic_kernel.agents.agent.Agent"
 
 
 class SemanticKernelAdapter(Adapter):
@@ -27,17 +27,19 @@ class SemanticKernelAdapter(Adapter):
 
     def matches(self, target: object) -> bool:
         """Return whether ``target`` is a kernel or an agent, importing nothing."""
-        return not {_KERNEL, _AGENT}.isdisjoint(_kinds(target))
+        from surefoot_adapters import kinds_of
+
+        return not {_KERNEL, _AGENT}.isdisjoint(kinds_of(target))
 
     def wrap(self, target: Any, guard: Guard) -> Any:
         """Return the guarded one (see :meth:`surefoot.Adapter.wrap`)."""
-        from surefoot_adapters import warn
+        from surefoot_adapters import kinds_of, warn
         from surefoot_semantic_kernel import _support
 
         _support.framework.ready()
         from surefoot_semantic_kernel import _agents, _kernels
 
-        is_agent = _AGENT in _kinds(target)
+        is_agent = _AGENT in kinds_of(target)
         wrapped = _agents.guarded(target, guard) if is_agent else _kernels.guarded(target, guard)
         what = f"agent {_agents.name_of(target)}" if is_agent else "the kernel"
         guard.announce(what)
@@ -53,15 +55,12 @@ class SemanticKernelAdapter(Adapter):
         """Run an agent with a recorded input, in a loop of its own (see :meth:`surefoot_journal.Replays.again`)."""
         import asyncio
 
+        from surefoot_adapters import kinds_of
         from surefoot_semantic_kernel import _convert
 
-        if _AGENT not in _kinds(target):
+        if _AGENT not in kinds_of(target):
             raise UsageError("a run of a kernel is replayed by its own code: run that in surefoot_journal.offline(guard, run_id)")
         return str(asyncio.run(target.get_response(_convert.given(given))).message)
-
-
-def _kinds(target: object) -> set[tuple[str, str]]:
-    return {(kind.__module__, kind.__qualname__) for kind in type(target).__mro__}
 
 
 @hookimpl

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -15,14 +14,12 @@ from semantic_kernel.contents import ChatMessageContent
 from semantic_kernel.contents.utils.author_role import AuthorRole
 
 from surefoot import Guard
-from surefoot_adapters import Frame, Kinds, is_guarded
+from surefoot_adapters import Frame, Kinds, each_guard, is_guarded
 from surefoot_semantic_kernel import _convert, _kernels
 from surefoot_semantic_kernel._invocation import invocation_at
 from surefoot_semantic_kernel._runs import Door
 
 __all__ = ["guarded", "name_of"]
-
-_kinds: weakref.WeakKeyDictionary[Guard, Kinds] = weakref.WeakKeyDictionary()
 
 
 def name_of(agent: Any) -> str:
@@ -34,13 +31,16 @@ def guarded(agent: Any, guard: Guard) -> Any:
     """Return the guarded copy of an agent; of a guarded one, itself."""
     if is_guarded(getattr(type(agent), "surefoot_guard", None), guard, f"agent {agent.name!r}"):
         return agent
-    if guard not in _kinds:
-        _kinds[guard] = Kinds(functools.partial(_namespace, guard=guard))
     mine = agent.model_copy()
-    object.__setattr__(mine, "__class__", _kinds[guard].of(type(agent)))
+    object.__setattr__(mine, "__class__", _kinds(guard).of(type(agent)))
     vars(mine)["kernel"] = _kernels.guarded(agent.kernel, guard)
     mine.model_post_init(None)  # what it is as a function of a plugin
     return mine
+
+
+@each_guard
+def _kinds(guard: Guard) -> Kinds:
+    return Kinds(functools.partial(_namespace, guard=guard))
 
 
 class _Turn:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic_core import to_jsonable_python
 from semantic_kernel.connectors.ai.completion_usage import CompletionUsage
 from semantic_kernel.contents import (
     ChatMessageContent,
@@ -24,7 +23,7 @@ from semantic_kernel.contents.utils.author_role import AuthorRole
 from semantic_kernel.functions.function_result import FunctionResult
 from semantic_kernel.functions.kernel_function_metadata import KernelFunctionMetadata
 
-from surefoot_adapters import Answer, Codec
+from surefoot_adapters import Answer, Codec, plain
 from surefoot_journal import Form, Question
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ __all__ = [
     "Shown",
     "agent_name",
     "arguments",
-    "data",
     "definition",
     "final_arguments",
     "given",
@@ -65,13 +63,6 @@ _RAW: Final[Any] = {"inner_content": True, "items": {"__all__": {"inner_content"
 """The provider's own objects, which no other process has."""
 
 
-def data(value: Any) -> Any:
-    """Return a value as JSON data; what has no such form becomes its representation."""
-    if type(value) is str:
-        return value
-    return to_jsonable_python(value, fallback=repr, bytes_mode="base64")
-
-
 # --- functions
 
 
@@ -81,14 +72,14 @@ class Shown(Answer):
 
 def register(codec: Codec) -> None:
     """Teach the codec what functions of this framework return."""
-    codec.register("semantic_kernel.shown", Shown, lambda answer: data(answer.value), Shown)
+    codec.register("semantic_kernel.shown", Shown, lambda answer: plain(answer.value), Shown)
     for kind in (ChatMessageContent, StreamingChatMessageContent):
         codec.register(f"semantic_kernel.{kind.__name__}", kind, _dump, partial(_load, kind))
     codec.register("semantic_kernel.FunctionResult", FunctionResult, _dump_result, _load_result)
 
 
 def _dump_result(result: FunctionResult) -> list[Any]:
-    return [data(result.function.model_dump(mode="json")), data(result.value)]
+    return [plain(result.function.model_dump(mode="json")), plain(result.value)]
 
 
 def _load_result(found: Any) -> FunctionResult:
@@ -98,14 +89,14 @@ def _load_result(found: Any) -> FunctionResult:
 def definition(metadata: KernelFunctionMetadata) -> list[Any]:
     """Return what a model is told of a function."""
     offered = [one for one in metadata.parameters if one.include_in_function_choices]
-    return [metadata.fully_qualified_name, metadata.description, [[one.name, data(one.schema_data), one.is_required] for one in offered]]
+    return [metadata.fully_qualified_name, metadata.description, [[one.name, plain(one.schema_data), one.is_required] for one in offered]]
 
 
 def final_arguments(metadata: KernelFunctionMetadata, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a call's arguments with the static defaults of its function filled in, and without what the framework injects."""
     static = {one.name or "": one.default_value for one in metadata.parameters if not one.is_required}
     every = {**static, **found}
-    return {name: data(value) for name, value in every.items() if name not in INJECTED and type(value).__name__ != _CONTEXT}
+    return {name: plain(value) for name, value in every.items() if name not in INJECTED and type(value).__name__ != _CONTEXT}
 
 
 def name_of(content: FunctionCallContent) -> str:
@@ -196,12 +187,12 @@ def shown(message: ChatMessageContent) -> list[Any]:
 def shown_item(item: Any) -> list[Any]:
     """Return what is said in a part of a message."""
     if isinstance(item, FunctionCallContent):
-        return ["call", item.id, name_of(item), data(item.arguments)]
+        return ["call", item.id, name_of(item), plain(item.arguments)]
     if isinstance(item, FunctionResultContent):
-        return ["result", item.id, data(item.result)]
+        return ["result", item.id, plain(item.result)]
     if isinstance(item, TextContent):
         return ["text", item.text]
-    return [type(item).__name__, data(item.model_dump(mode="json", exclude={"inner_content"}))]
+    return [type(item).__name__, plain(item.model_dump(mode="json", exclude={"inner_content"}))]
 
 
 def question(current: Invocation, model: str, messages: Sequence[ChatMessageContent]) -> Question:
@@ -209,14 +200,14 @@ def question(current: Invocation, model: str, messages: Sequence[ChatMessageCont
     ordered = _ordered(messages)
     index = newest(ordered)
     said = [shown_item(item) for item in ordered[index].items] if index >= 0 else None
-    results = [data(item.result) for message in ordered[index + 1 :] for item in message.items if isinstance(item, FunctionResultContent)]
+    results = [plain(item.result) for message in ordered[index + 1 :] for item in message.items if isinstance(item, FunctionResultContent)]
     return Question(
         agent=current.agent,
         model=model,
         tools=list(current.functions),
         said=said,
         results=results,
-        prompt=[current.said.texts(ordered), current.offered],
+        prompt=[current.said.all(ordered), current.offered],
     )
 
 
@@ -242,7 +233,7 @@ def joined(chunks: Sequence[Sequence[StreamingChatMessageContent]]) -> Streaming
 
 
 def _dump(message: ChatMessageContent) -> dict[str, Any]:
-    found: dict[str, Any] = data(message.model_dump(exclude=_RAW, exclude_none=True))
+    found: dict[str, Any] = plain(message.model_dump(exclude=_RAW, exclude_none=True))
     return found
 
 

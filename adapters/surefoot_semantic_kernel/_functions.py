@@ -18,7 +18,7 @@ from semantic_kernel.functions.kernel_function_from_method import KernelFunction
 from semantic_kernel.functions.kernel_function_from_prompt import KernelFunctionFromPrompt
 
 from surefoot import Guard, SurefootError
-from surefoot_adapters import Do, Frame, Program, Request, call, declared_rule, frame_at, here, returned, storable
+from surefoot_adapters import Do, Frame, Program, Request, call, declared_rule, frame_at, here, identity, plain, returned, storable
 from surefoot_adapters.streams import Live, asynchronous, only
 from surefoot_semantic_kernel import _convert, _processes
 from surefoot_semantic_kernel._invocation import invocation_at
@@ -48,10 +48,7 @@ def register(guard: Guard, function: Any) -> str:
     given = method.func if isinstance(method, partial) else method
     given = getattr(given, "__func__", given)
     body = inspect.unwrap(given)
-    where = body if hasattr(body, "__qualname__") else type(body)
-    guard.register(
-        name, f"{where.__module__}.{where.__qualname__}", declared_rule(given, body), lambda: _convert.definition(function.metadata)
-    )
+    guard.register(name, identity(body), declared_rule(given, body), lambda: _convert.definition(function.metadata))
     return name
 
 
@@ -100,7 +97,7 @@ async def _prompted(guard: Guard, function: Any, context: Any, run: Callable[[],
         await run()
         return
     name = _convert.prompt_name(function)
-    given = [function.prompt_template.prompt_template_config.template, _convert.data(dict(context.arguments))]
+    given = [function.prompt_template.prompt_template_config.template, plain(dict(context.arguments))]
 
     async def once(frame: Frame) -> Any:
         invocation_at(frame, guard, name).hint = frame.hint

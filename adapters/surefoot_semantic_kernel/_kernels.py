@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,27 +14,28 @@ from semantic_kernel.exceptions import KernelInvokeException
 from semantic_kernel.filters.filter_types import FilterTypes
 
 from surefoot import Guard
-from surefoot_adapters import Kinds, is_guarded, view
+from surefoot_adapters import Kinds, each_guard, is_guarded, view
 from surefoot_semantic_kernel import _convert, _functions, _processes, _services
 from surefoot_semantic_kernel._runs import surfaced
 
 __all__ = ["guarded", "unguarded"]
-
-_kinds: weakref.WeakKeyDictionary[Guard, Kinds] = weakref.WeakKeyDictionary()
 
 
 def guarded(kernel: Any, guard: Guard) -> Any:
     """Return the guarded view of a kernel, which shares its plugins, services and filters; of a guarded one, itself."""
     if is_guarded(getattr(type(kernel), "surefoot_guard", None), guard, "the kernel"):
         return kernel
-    if guard not in _kinds:
-        _convert.register(guard.codec)
-        _processes.register(guard.codec)
-        _kinds[guard] = Kinds(functools.partial(_namespace, guard=guard))
     for plugin in kernel.plugins.values():
         for function in plugin.functions.values():
             _functions.register(guard, function)
-    return view(kernel, _kinds[guard])
+    return view(kernel, _kinds(guard))
+
+
+@each_guard
+def _kinds(guard: Guard) -> Kinds:
+    _convert.register(guard.codec)
+    _processes.register(guard.codec)
+    return Kinds(functools.partial(_namespace, guard=guard))
 
 
 def unguarded(kernel: Any) -> Sequence[str]:

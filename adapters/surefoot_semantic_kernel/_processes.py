@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from surefoot_adapters import Codec, returned, storable
+from surefoot_adapters import Codec, plain, returned, storable
 from surefoot_semantic_kernel import _convert
 
 __all__ = ["Step", "register"]
@@ -52,7 +52,7 @@ class Step:
         self._entered = True
         state = getattr(self._instance, "state", None)
         events = [[name, storable(codec, data, _convert.Shown), visibility] for name, data, visibility in self._events]
-        return Emitted(value, events, _convert.data(state) if isinstance(state, BaseModel) else None)
+        return Emitted(value, events, plain(state) if isinstance(state, BaseModel) else None)
 
     async def done(self, recorded: Emitted) -> Any:
         """Do what the body did, unless it has just done so; return its value."""

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from surefoot import Guard, NotStorable, SurefootError, UsageError, VerificationFailed
-from surefoot_adapters import Do, Frame, Opened, Program, RunSpec, StepSpec, element, here, in_run, named_run, nested_step, step, thread_of
+from surefoot import Guard, SurefootError, VerificationFailed
+from surefoot_adapters import (
+    Do,
+    Frame,
+    Opened,
+    Program,
+    RunSpec,
+    StepSpec,
+    element,
+    here,
+    in_run,
+    input_digest,
+    named_run,
+    nested_step,
+    step,
+    thread_of,
+    unnamed,
+)
 from surefoot_adapters.streams import Passing, asynchronous
 
 __all__ = ["Door", "surfaced"]
 
 _log = logging.getLogger("surefoot.semantic_kernel")
-_warned: set[str] = set()
 
 
 def surfaced(exc: BaseException) -> BaseException:
@@ -79,19 +93,9 @@ class Door:
         named = named_run()
         thread = thread_of(named, self._thread)
         if thread is None:
-            self._unnamed()
+            unnamed(self._guard, self._name, _log)
         joins = named.thread is None and self._thread is None
         return RunSpec("semantic-kernel", named.tenant, thread, "input", self._given, self._digest(), joins=joins)
 
-    def _unnamed(self) -> None:
-        if self._guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: run {self._name} in 'with surefoot.run(name):'")
-        if self._name not in _warned:
-            _warned.add(self._name)
-            _log.warning("%s runs without a name: killed, it cannot be resumed; run it in 'with surefoot.run(name):'", self._name)
-
     def _digest(self) -> str:
-        try:
-            return self._guard.codec.digest([self._name, self._given])
-        except NotStorable:
-            return f"opaque-{uuid.uuid4().hex}"
+        return input_digest(self._guard.codec, [self._name, self._given])

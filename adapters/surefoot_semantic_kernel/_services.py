@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -16,7 +15,7 @@ from semantic_kernel.contents import ChatHistory, ChatMessageContent
 from semantic_kernel.contents.utils.author_role import AuthorRole
 
 from surefoot import Guard
-from surefoot_adapters import Do, Frame, Kinds, view
+from surefoot_adapters import Do, Frame, Kinds, each_guard, view
 from surefoot_journal import unrecorded
 from surefoot_semantic_kernel import _convert, _history
 from surefoot_semantic_kernel._invocation import Invocation, asked_here, invocation_at
@@ -24,7 +23,6 @@ from surefoot_semantic_kernel._runs import Door
 
 __all__ = ["guarded"]
 
-_kinds: weakref.WeakKeyDictionary[Guard, Kinds] = weakref.WeakKeyDictionary()
 _CHAT = "chat"
 """The name of a step that asks a model for nobody in particular."""
 
@@ -33,9 +31,12 @@ def guarded(service: Any, guard: Guard) -> Any:
     """Return the view of a chat service; other services as they are."""
     if not isinstance(service, ChatCompletionClientBase) or hasattr(type(service), "surefoot_guard"):
         return service
-    if guard not in _kinds:
-        _kinds[guard] = Kinds(functools.partial(_namespace, guard=guard))
-    return view(service, _kinds[guard])
+    return view(service, _kinds(guard))
+
+
+@each_guard
+def _kinds(guard: Guard) -> Kinds:
+    return Kinds(functools.partial(_namespace, guard=guard))
 
 
 class _Loop:

@@ -18,18 +18,23 @@ from surefoot.engine.run import Opened, RunSpec, load
 from surefoot.engine.step import StepSpec, rejected
 from surefoot.engine.unit import Unit
 from surefoot_adapters.answers import Answer, returned, storable
+from surefoot_adapters.asked import Asked
 from surefoot_adapters.asking import Asking, asking
-from surefoot_adapters.conversation import Requests, Said
+from surefoot_adapters.conversation import Read, Requests, Said
 from surefoot_adapters.framework import CANARY, Framework
+from surefoot_adapters.inputs import digest_of, input_digest, opaque
 from surefoot_adapters.kept import KEPT, kept_head, kept_run, passed_on
 from surefoot_adapters.layers import declared_rule, watched
+from surefoot_adapters.made import Copies, each_guard
 from surefoot_adapters.modes import Instead, done, step
-from surefoot_adapters.names import misnamed
+from surefoot_adapters.names import identity, kinds_of, misnamed
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.placing import Placed, Placing, call, placed
-from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of
+from surefoot_adapters.plain import defaults, plain, without
+from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of, unnamed
+from surefoot_adapters.stops import Stopped, meant, stops
 from surefoot_adapters.threads import in_thread
-from surefoot_adapters.views import Kinds, become, view
+from surefoot_adapters.views import Kinds, alike, become, view
 from surefoot_journal.governed import close_run
 
 __all__ = [
@@ -38,8 +43,10 @@ __all__ = [
     "RERUNS",
     "ActiveCall",
     "Answer",
+    "Asked",
     "Asking",
     "Codec",
+    "Copies",
     "Do",
     "Frame",
     "Framework",
@@ -54,14 +61,17 @@ __all__ = [
     "Placing",
     "Position",
     "Program",
+    "Read",
     "Request",
     "Requests",
     "RunName",
     "RunSpec",
     "Said",
     "StepSpec",
+    "Stopped",
     "Tx",
     "Unit",
+    "alike",
     "asking",
     "at",
     "become",
@@ -69,36 +79,48 @@ __all__ = [
     "close_run",
     "composite",
     "declared_rule",
+    "defaults",
+    "digest_of",
     "done",
+    "each_guard",
     "element",
     "frame_at",
     "here",
+    "identity",
     "in_run",
     "in_thread",
     "innermost",
+    "input_digest",
     "inside",
     "is_guarded",
     "join",
     "kept_head",
     "kept_run",
+    "kinds_of",
     "load",
+    "meant",
     "misnamed",
     "named_run",
     "nested_step",
+    "opaque",
     "open_run",
     "outside_of_runs",
     "owned",
     "passed",
     "passed_on",
     "placed",
+    "plain",
     "quote",
     "rejected",
     "returned",
     "step",
+    "stops",
     "storable",
     "thread_of",
     "top",
+    "unnamed",
     "view",
     "warn",
     "watched",
+    "without",
 ]

@@ -6,12 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from surefoot import Guard
 from surefoot.engine.claims import Position
 
-__all__ = ["Requests", "Said"]
+__all__ = ["Read", "Requests", "Said"]
+
+T = TypeVar("T")
 
 _TEXT: Final = json.JSONEncoder(check_circular=False, default=repr, skipkeys=True).encode
 
@@ -42,16 +44,23 @@ class Requests:
             self._ranks[tool, known] += 1
 
 
-class Said:
-    """What was said so far, as text: a conversation is asked about at every turn, and only its end is new."""
+class Read(Generic[T]):
+    """A conversation, each message of it read once: it is asked about at every turn, and only its end is new."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self._read = read
+        self._known: list[tuple[Any, T]] = []
+
+    def all(self, messages: Sequence[Any]) -> list[T]:
+        """Return what ``read`` makes of each message."""
+        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] is pair[1], zip(self._known, messages, strict=False)))
+        self._known[same:] = [(message, self._read(message)) for message in messages[same:]]
+        return [found for _, found in self._known]
+
+
+class Said(Read[str]):
+    """What was said so far: a text for each message, equal for equal ones."""
 
     def __init__(self, shown: Callable[[Any], Any]) -> None:
         """Show each message by ``shown``, which returns data that is equal for equal ones."""
-        self._shown = shown
-        self._known: list[tuple[Any, str]] = []
-
-    def texts(self, messages: Sequence[Any]) -> list[str]:
-        """Return a text for each message, equal for equal ones."""
-        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] is pair[1], zip(self._known, messages, strict=False)))
-        self._known[same:] = [(message, _TEXT(self._shown(message))) for message in messages[same:]]
-        return [text for _, text in self._known]
+        super().__init__(lambda message: _TEXT(shown(message)))

@@ -1,12 +1,24 @@
-"""Names in a guard's options that no tool has."""
+"""Names: of classes and functions, as adapters and rules know them, and those in a guard's options that no tool has."""
 
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from surefoot import Guard
 
-__all__ = ["misnamed"]
+__all__ = ["identity", "kinds_of", "misnamed"]
+
+
+def kinds_of(target: object) -> set[str]:
+    """Return the qualified names of an object's classes: an adapter tells by them what it is for, and imports nothing."""
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(target).__mro__}
+
+
+def identity(body: Any) -> str:
+    """Return the qualified name of a function or a class; of another object that is called, that of its class."""
+    where = body if hasattr(body, "__qualname__") else type(body)
+    return f"{where.__module__}.{where.__qualname__}"
 
 
 def misnamed(guard: Guard) -> dict[str, str]:

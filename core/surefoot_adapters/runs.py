@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from surefoot import ApprovalPending, Guard, InDoubt, RunStatus, SurefootWarning
+from surefoot import ApprovalPending, Guard, InDoubt, RunStatus, SurefootWarning, UsageError
 from surefoot._api import RunName
 from surefoot.engine.program import Do, Program
 from surefoot.engine.run import Opened, RunSpec
 from surefoot_adapters import poison
 from surefoot_adapters.asking import asking
+from surefoot_adapters.made import each_guard
 from surefoot_journal import governed
 from surefoot_journal.governed import close_run
 from surefoot_journal.replay import current_replay
 
-__all__ = ["in_run", "open_run", "outside_of_runs", "thread_of"]
+__all__ = ["in_run", "open_run", "outside_of_runs", "thread_of", "unnamed"]
 
 T = TypeVar("T")
 _open: Final[set[str]] = set()
@@ -91,6 +93,26 @@ def thread_of(named: RunName, durable: str | None = None) -> str | None:
     :param durable: the framework's own id of the conversation, where it has one.
     """
     return named.thread or (f"run:{named.name}" if named.name is not None else durable)
+
+
+def unnamed(guard: Guard, name: str, log: logging.Logger, how: str = "run {} in 'with surefoot.run(name):'") -> None:
+    """Say in the log, once for each name, that a run has none of its own: killed, it cannot be resumed.
+
+    :param name: what runs: an agent, a function.
+    :param how: how to name it, with a place for what runs.
+
+    Raises :class:`~surefoot.UsageError` where the guard is strict.
+    """
+    if guard.strict:
+        raise UsageError(f"strict=True needs a name for the run: {how.format(name)}")
+    if name not in (known := _warned(guard)):
+        known.add(name)
+        log.warning("%s runs without a name: killed, it cannot be resumed; %s", name, how.format("it"))
+
+
+@each_guard
+def _warned(_guard: Guard) -> set[str]:
+    return set()
 
 
 def outside_of_runs(tool: str, *, stacklevel: int) -> None:

@@ -8,10 +8,19 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from surefoot import AdapterUnavailable
 
-__all__ = ["Kinds", "become", "view"]
+__all__ = ["Kinds", "alike", "become", "view"]
 
 T = TypeVar("T")
 _OF_MODELS: Final = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+
+
+def alike(kind: type[T], own: Mapping[str, Any]) -> type[T]:
+    """Return a subclass of ``kind`` that looks like it and overrides what ``own`` has."""
+    looks = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    ours = {name: ClassVar[Any] for name in own if name.startswith("surefoot_")}  # else fields of a pydantic model
+    body = {**looks, "__annotations__": ours, **own}
+    made: type[T] = types.new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(body))
+    return made
 
 
 class Kinds:
@@ -26,11 +35,7 @@ class Kinds:
         if self.made(kind):
             return kind
         if kind not in self._made:
-            looks = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-            own = {"surefoot_kinds": self, **self._namespace(kind)}
-            ours = {name: ClassVar[Any] for name in own if name.startswith("surefoot_")}  # else fields of a pydantic model
-            body = {**looks, "__annotations__": ours, **own}
-            self._made[kind] = types.new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(body))
+            self._made[kind] = alike(kind, {"surefoot_kinds": self, **self._namespace(kind)})
         return self._made[kind]
 
     def made(self, kind: type) -> bool:

@@ -23,7 +23,7 @@ from surefoot.engine.run import load
 from surefoot.engine.unit import Unit
 from surefoot_journal.replay import current_replay
 
-__all__ = ["Asked", "Entry", "Settled", "answered", "orphans", "settle"]
+__all__ = ["Asked", "Entry", "Settled", "answered", "answering", "orphans", "settle", "whole"]
 
 _log = logging.getLogger("surefoot.history")
 _NAMESPACE: Final = "history"
@@ -72,6 +72,14 @@ class Settled:
         return self.state == CallState.COMMITTED
 
 
+def answering(item: Any, call_ids: Sequence[str]) -> list[Entry]:
+    """Return an item that answers these calls: one entry for it, and one without an item for each further call. Else, somebody speaks."""
+    if not call_ids:
+        return [Entry(item)]
+    first, *others = call_ids
+    return [Entry(item, answers=first, speaks=False), *(Entry(None, answers=other, speaks=False) for other in others)]
+
+
 def orphans(entries: Sequence[Entry]) -> list[Asked]:
     """Return the requests of a conversation that are not answered in it, in order."""
     given = {entry.answers for entry in entries}
@@ -96,6 +104,30 @@ def answered(entries: Sequence[Entry], missing: Callable[[Asked], Any]) -> list[
         items.append(entry.item)
         waiting |= {asked.call_id: asked for asked in entry.asks}
     return items + _flushed(waiting, later, moved, missing)
+
+
+def whole(
+    guard: Guard,
+    run: LiveRun,
+    entries: Sequence[Entry],
+    made: Callable[[Settled], Any],
+    *,
+    show: Callable[[Any], str] = str,
+    known: dict[str, Settled] | None = None,
+) -> Program[list[Any] | None]:
+    """Return the items of a conversation with the answers in it that it lacks; ``None`` where it lacks none.
+
+    :param made: makes the framework's item of what the model is told.
+    :param show: makes a text of a result, as :func:`settle` does.
+    :param known: what was said before in this attempt, by the model's id: it is not asked for again, and what is new is added.
+    """
+    asked, known = orphans(entries), {} if known is None else known
+    if not asked:
+        return None
+    if new := [call for call in asked if call.call_id not in known]:
+        known.update((yield from settle(guard, run, new, show)))
+    found = answered(entries, lambda call: made(known[call.call_id]) if call.call_id in known else None)
+    return [item for item in found if item is not None]
 
 
 def _flushed(waiting: dict[str, Asked], later: Mapping[str, Any], moved: set[int], missing: Callable[[Asked], Any]) -> list[Any]:

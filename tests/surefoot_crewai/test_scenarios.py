@@ -413,7 +413,7 @@ def test_strict_refuses_a_run_without_a_name(guard: Guard) -> None:
 
 
 def test_a_run_without_a_name_warns_once(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a name the log says, once for each object, that a crash cannot be resumed."""
+    """Without a name the log says, once for each name of a crew, that a crash cannot be resumed."""
     made = surefoot.wrap(crew(agent("done")), guard=guard)
     for _ in range(2):
         made.kickoff()
