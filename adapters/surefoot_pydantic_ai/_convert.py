@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
+from pydantic_ai import AgentRunResult
+from pydantic_ai._agent_graph import GraphAgentState
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     RetryPromptPart,
+    TextPart,
     ToolReturn,
     ToolReturnPart,
     UserPromptPart,
@@ -21,7 +25,7 @@ from pydantic_ai.messages import (
 from surefoot_adapters import Answer, Codec, Said, plain
 from surefoot_journal import Form, Question
 
-__all__ = ["GENERATED", "REPLY", "Shown", "given", "input_data", "newest", "question", "register", "requests", "shown"]
+__all__ = ["GENERATED", "REPLY", "Shown", "given", "input_data", "newest", "question", "register", "requests", "result", "shown"]
 
 GENERATED: Final = frozenset({"timestamp", "run_id", "conversation_id"})
 """What is new in an input each time it is given."""
@@ -80,6 +84,14 @@ def newest(messages: Sequence[ModelMessage]) -> int:
 
 
 # --- questions and replies
+
+
+def result(history: Sequence[ModelMessage], prompt: Any, output: Any) -> AgentRunResult[Any]:
+    """Return the result of a run in which no model was asked: the conversation goes on with what somebody else has said."""
+    asked = [] if prompt is None else [ModelRequest([UserPromptPart(prompt)])]
+    said = output if isinstance(output, str) else json.dumps(plain(output), ensure_ascii=False)
+    state = GraphAgentState(message_history=[*history, *asked, ModelResponse([TextPart(said)])])
+    return AgentRunResult(output, _state=state, _new_message_index=len(history))  # owner: test_private_names
 
 
 def question(agent: str, model: str, messages: Sequence[ModelMessage], asked: Any, so_far: Said) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from surefoot_adapters import (
     ActiveCall,
     Do,
     Frame,
+    Instead,
     Opened,
     Program,
     RunSpec,
@@ -73,7 +75,7 @@ class Door:
             finally:
                 attempted.reset(token)
 
-        await self._guard.adrive(self._whole(once))
+        await self._guard.adrive(self._whole(once, self._instead))
         return self._result
 
     @asynccontextmanager
@@ -111,17 +113,18 @@ class Door:
 
     # --- the program
 
-    def _whole(self, once: Callable[[Frame], Awaitable[Any]]) -> Program[None]:
+    def _whole(self, once: Callable[[Frame], Awaitable[Any]], instead: Instead | None = None) -> Program[None]:
         place: Frame | ActiveCall | None = here()
         attempt = partial(self._attempt, once)
         if place is not None:
             with suppress(Paused):
-                yield from nested_step(self._guard, place, self._name, self._prompt, self._digest(), attempt, memo=False)
+                yield from nested_step(self._guard, place, self._name, self._prompt, self._digest(), attempt, memo=False, instead=instead)
             return
 
         def only_step(opened: Opened) -> Program[RunStatus]:
             try:
-                yield from step(self._guard, StepSpec(opened.run, None, element(self._name, 1), self._name, self._prompt, None), attempt)
+                spec = StepSpec(opened.run, None, element(self._name, 1), self._name, self._prompt, None)
+                yield from step(self._guard, spec, attempt, instead=instead)
             except Paused:
                 return RunStatus.SUSPENDED
             return RunStatus.COMPLETED
@@ -137,6 +140,17 @@ class Door:
             if isinstance(self._result.output, DeferredToolRequests):
                 raise Paused
             return self._result.output
+
+        return Do(lambda: None, coro)
+
+    def _instead(self, function: Callable[..., Any], frame: Frame) -> Do:
+        """Return an attempt in which a fallback answers the prompt; what its caller drives, or is streamed out, has none."""
+
+        async def coro() -> Any:
+            output = function(self._hinted(frame.hint))
+            output = await output if inspect.isawaitable(output) else output
+            self._result = _convert.result(self._history, self._prompt, output)
+            return output
 
         return Do(lambda: None, coro)
 
