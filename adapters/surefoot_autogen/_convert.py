@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from autogen_agentchat.base import TaskResult
 from autogen_agentchat.messages import BaseAgentEvent, BaseChatMessage, MessageFactory, TextMessage
+from autogen_core.model_context import ChatCompletionContext
 from autogen_core.models import AssistantMessage, CreateResult, FunctionExecutionResultMessage, UserMessage
 from autogen_core.tools import ToolResult
 from pydantic import BaseModel
 
-from surefoot_adapters import Answer, Codec, answers
+from surefoot_adapters import Answer, Codec, answers, plain
 from surefoot_journal import Form, Question
 
 __all__ = [
@@ -26,10 +27,12 @@ __all__ = [
     "filled",
     "final_arguments",
     "given",
+    "message",
     "messages",
     "output",
     "question",
     "register",
+    "remember",
     "requests",
     "shown",
     "storable",
@@ -119,6 +122,23 @@ def data(message: BaseChatMessage | BaseAgentEvent) -> dict[str, Any]:
 def messages(found: Sequence[Mapping[str, Any]] | None) -> list[Any]:
     """Return messages of their data."""
     return [_factory.create(one) for one in found or ()]
+
+
+def message(said: Any, source: str) -> BaseChatMessage:
+    """Return what somebody said in the place of an agent or a team as a message of it; a message as it is."""
+    if isinstance(said, BaseChatMessage):
+        return said
+    return TextMessage(content=said if isinstance(said, str) else json.dumps(plain(said), ensure_ascii=False), source=source)
+
+
+async def remember(agent: Any, said: Sequence[BaseChatMessage]) -> None:
+    """Have an agent that keeps a conversation know what was said to it, and, last, in its name."""
+    context = getattr(agent, "model_context", None)
+    if isinstance(context, ChatCompletionContext):
+        *told, answer = said
+        for one in told:
+            await context.add_message(one.to_model_message())
+        await context.add_message(AssistantMessage(content=answer.to_model_text(), source=answer.source))
 
 
 def output(message: Any) -> Any:

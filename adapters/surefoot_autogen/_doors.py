@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from autogen_agentchat.base import ChatAgent, Team
+from autogen_agentchat.base import ChatAgent, Response, TaskResult, Team
 from autogen_agentchat.messages import BaseChatMessage, TextMessage
 
 from surefoot import Guard, SurefootError
@@ -173,6 +174,26 @@ class Door:
         """Return what it is given, with the verifier's hint as the newest words of the user."""
         return [*(self._messages or ()), TextMessage(content=hint, source="user")] if hint else self._given
 
+    def _instead(self, function: Callable[..., Any], frame: Frame) -> Do:
+        """Return an attempt in which a fallback speaks in its place; of a stream only the result is somebody else's.
+
+        An agent remembers what it was told and what was said for it.
+        """
+
+        async def coro() -> Any:
+            async with self._trying(frame):
+                said = function(self._hinted(frame.hint))
+                message = _convert.message(await said if inspect.isawaitable(said) else said, self._current.name)
+                told = self._messages or []
+                if self._current.is_team:
+                    self._result = TaskResult(messages=[*told, message], stop_reason=f"fallback {_named(function)}")
+                else:
+                    await _convert.remember(self._owner, [*told, message])
+                    self._result = Response(chat_message=message)
+            return self._output()
+
+        return Do(lambda: None, coro)
+
     # --- the program
 
     def _whole(self, attempt: Callable[[Frame], Do]) -> Program[None]:
@@ -180,7 +201,7 @@ class Door:
         if place is not None:
             # the turns of a team come one after the other; who runs agents in a tool may run several at once
             digest = self._digest() if isinstance(place, ActiveCall) else None
-            yield from nested_step(self._guard, place, name, self._data(), digest, attempt, memo=False)
+            yield from nested_step(self._guard, place, name, self._data(), digest, attempt, memo=False, instead=self._instead)
             return
         yield from in_run(self._guard, self._spec(), partial(self._only_step, attempt))
 
@@ -188,7 +209,8 @@ class Door:
         if opened.feed == "stored":
             self._given = self._messages = _convert.messages(opened.stored)
         name = self._current.name
-        yield from step(self._guard, StepSpec(opened.run, None, element(name, 1), name, self._data(), None), attempt)
+        spec = StepSpec(opened.run, None, element(name, 1), name, self._data(), None)
+        yield from step(self._guard, spec, attempt, instead=self._instead)
 
     # --- which run
 
@@ -213,6 +235,10 @@ def _messages(given: Any) -> list[BaseChatMessage] | None:
         return [TextMessage(content=given, source="user")]
     found = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
     return found if all(isinstance(one, BaseChatMessage) for one in found) else None
+
+
+def _named(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _participants(team: Any) -> list[Any]:
