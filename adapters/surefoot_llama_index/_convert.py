@@ -9,15 +9,18 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
+from llama_index.core.agent.workflow.workflow_events import AgentOutput
 from llama_index.core.base.llms import types
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.tools.types import ToolOutput
+from workflows.events import Event, StopEvent
 
+from surefoot import UsageError
 from surefoot_adapters import Codec
 from surefoot_journal import Form, Question
 
-__all__ = ["REPLY", "STREAM", "arguments", "data", "fields", "fields_of", "question", "register", "shown"]
+__all__ = ["REPLY", "STREAM", "arguments", "data", "event", "fields", "fields_of", "message", "question", "register", "shown", "stop_event"]
 
 _BLOCKS: Final = ("TextBlock", "ImageBlock", "AudioBlock", "VideoBlock", "DocumentBlock", "CitableBlock", "CitationBlock")
 _ANSWERS: Final = frozenset({"tool", "function"})
@@ -102,6 +105,40 @@ def shown(event: Any) -> Any:
         structured = getattr(result, "structured_response", None)
         return response.content if structured is None else data(structured)
     return data(result)
+
+
+def message(role: str, said: Any) -> ChatMessage:
+    """Return words as a message; what is no text as its JSON."""
+    return ChatMessage(role=role, content=said if isinstance(said, str) else json.dumps(data(said), default=str, ensure_ascii=False))
+
+
+def stop_event(said: Any, name: str) -> StopEvent:
+    """Return the end of an agent's run where somebody else has said what it comes to: words, data, or what the framework itself makes."""
+    if isinstance(said, StopEvent):
+        return said
+    if not isinstance(said, AgentOutput):
+        structured = dict(said) if isinstance(said, Mapping) else None
+        said = AgentOutput(
+            response=message("assistant", said), structured_response=structured, current_agent_name=name, tool_calls=[], raw=None
+        )
+    return StopEvent(result=said)
+
+
+def event(said: Any, kinds: Sequence[Any], step: str) -> Event | None:
+    """Return what somebody said in a step's place as its event: an event or nothing as it is, data as the one kind that the step returns.
+
+    Raises :class:`~surefoot.UsageError` for data where the step returns several kinds, or that make no event of its kind.
+    """
+    if said is None or isinstance(said, Event):
+        return said
+    possible = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Event)]
+    if len(possible) != 1:
+        raise UsageError(f"what is said in the place of step {step} must be an event, because it returns {len(possible)} kinds of them")
+    kind = possible[0]
+    try:
+        return kind(result=said) if kind is StopEvent else kind(**said)
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"what is said in the place of step {step} makes no {kind.__name__}: {exc}") from exc
 
 
 # --- questions and replies

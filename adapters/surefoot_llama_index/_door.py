@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from surefoot_adapters import (
     Do,
     Frame,
+    Instead,
     Opened,
     Program,
     RunSpec,
@@ -56,8 +58,9 @@ class Door:
         self.behind = Behind()
         """What a snapshot that it goes on from has behind it."""
 
-    async def run(self, once: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Return what the framework returns; ``once`` runs the workflow with a start event."""
+    async def run(self, once: Callable[[Any], Awaitable[Any]], otherwise: Callable[[Any], None]) -> Any:
+        """Return what the framework returns; ``once`` runs the workflow, ``otherwise`` is told how it ends where something else spoke."""
+        self._otherwise = otherwise
         try:
             await self._guard.adrive(self._whole(once))
         except Stopped as exc:
@@ -70,7 +73,14 @@ class Door:
         if self._place is not None:
             given = self._given()
             yield from nested_step(
-                self._guard, self._place, self._name, given, self._digest(given), partial(self._attempt, once), memo=False
+                self._guard,
+                self._place,
+                self._name,
+                given,
+                self._digest(given),
+                partial(self._attempt, once),
+                memo=False,
+                instead=self._instead(),
             )
             return
         yield from in_run(self._guard, self._spec(), partial(self._in_run, once), meant=meant)
@@ -78,7 +88,7 @@ class Door:
     def _in_run(self, once: Callable[[Any], Awaitable[Any]], opened: Opened) -> Program[None]:
         if self._is_agent:
             spec = StepSpec(opened.run, None, element(self._name, 1), self._name, self._given(), None)
-            yield from step(self._guard, spec, partial(self._attempt, once))
+            yield from step(self._guard, spec, partial(self._attempt, once), instead=self._instead())
         else:
             root = Frame(opened.run, None, "", opened.run.next_entry())
             yield inside(root, self._attempt(once, root))
@@ -93,6 +103,30 @@ class Door:
             return _convert.shown(self._result)
 
         return Do(lambda: None, coro)
+
+    def _instead(self) -> Instead | None:
+        """Return what has a fallback answer the start event in an agent's place; of other workflows the steps have fallbacks."""
+        if not self._is_agent:
+            return None
+
+        def attempt(function: Callable[..., Any], frame: Frame) -> Do:
+            async def coro() -> Any:
+                said = function(self._hinted(frame.hint))
+                self._result = _convert.stop_event(await said if inspect.isawaitable(said) else said, self._name)
+                await self._remembered(_convert.shown(self._result))
+                self._otherwise(self._result)
+                return _convert.shown(self._result)
+
+            return Do(lambda: None, coro)
+
+        return attempt
+
+    async def _remembered(self, answer: Any) -> None:
+        """Have the memory that the user gave hold the conversation with this answer, and nothing of rejected attempts."""
+        given = {} if self._event is None else _convert.fields_of(self._event)
+        if (memory := given.get("memory")) is not None:
+            said = _convert.message("assistant", answer)
+            await memory.aset([*(self._history or ()), *_words(given), said])
 
     async def _begun(self, frame: Frame) -> Invocation:
         """Return the invocation that an attempt of an agent is."""
@@ -117,9 +151,8 @@ class Door:
             self._history = list(given.get("chat_history") or (memory.get_all() if memory is not None else []))
         if not hint:
             return self._event
-        said = given.get("user_msg")
-        words = [] if said is None else [ChatMessage(role="user", content=said) if isinstance(said, str) else said]
-        return type(self._event)(**{**given, "chat_history": [*self._history, *words], "user_msg": ChatMessage(role="user", content=hint)})
+        history = [*self._history, *_words(given)]
+        return type(self._event)(**{**given, "chat_history": history, "user_msg": _convert.message("user", hint)})
 
     # --- which run
 
@@ -143,3 +176,9 @@ class Door:
             stop=Stopped,
             joins=self._named.thread is None,
         )
+
+
+def _words(given: Mapping[str, Any]) -> list[ChatMessage]:
+    """Return what the user says in a start event."""
+    said = given.get("user_msg")
+    return [] if said is None else [said if isinstance(said, ChatMessage) else _convert.message("user", said)]

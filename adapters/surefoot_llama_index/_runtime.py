@@ -53,8 +53,12 @@ class GuardRuntime(BaseRuntimeDecorator):
     def register(self, workflow: Any) -> Any:
         """Return what the decorated runtime registers, with governed steps."""
         registered = super().register(workflow)
-        wrap = _agent_step if is_agent(workflow) else plain_step
-        registered.steps.update({name: wrap(self.guard, step) for name, step in list(registered.steps.items())})
+        if is_agent(workflow):
+            registered.steps.update({name: _agent_step(step) for name, step in registered.steps.items()})
+        else:
+            given = workflow._get_steps()  # noqa: SLF001 - owner: test_private_names
+            kinds = {name: step._step_config.return_types for name, step in given.items()}  # noqa: SLF001 - as above
+            registered.steps.update({name: plain_step(self.guard, step, kinds[name]) for name, step in registered.steps.items()})
         return registered
 
     def run_workflow(
@@ -121,7 +125,7 @@ class _Front(ExternalRunAdapter, SnapshottableAdapter, V2RuntimeCompatibilityShi
 
     async def _whole(self, door: Door) -> StopEvent:
         try:
-            result: StopEvent = await door.run(self._attempt)
+            result: StopEvent = await door.run(self._attempt, self.publish)
         except BaseException:
             self._end(failed=True)
             raise
@@ -239,7 +243,7 @@ _front: ContextVar[_Front | None] = ContextVar("surefoot_llama_index_front", def
 """The run whose attempt begins here."""
 
 
-def _agent_step(_guard: Any, bare: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _agent_step(bare: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Return a step of an agent that tells which requests its model makes, and which of them a tool is called for."""
 
     async def worker(**given: Any) -> Any:

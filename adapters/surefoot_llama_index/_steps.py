@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,11 @@ from surefoot_llama_index import _convert
 __all__ = ["plain_step"]
 
 
-def plain_step(guard: Guard, bare: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Return a step whose body runs in a step of ours; a resumed run runs it again, and its calls are answered from the ledger."""
+def plain_step(guard: Guard, bare: Callable[..., Awaitable[Any]], kinds: Sequence[Any]) -> Callable[..., Awaitable[Any]]:
+    """Return a step whose body runs in a step of ours; a resumed run runs it again, and its calls are answered from the ledger.
+
+    :param kinds: the events that it says it returns.
+    """
 
     async def worker(**given: Any) -> Any:
         place = here()
@@ -28,9 +32,19 @@ def plain_step(guard: Guard, bare: Callable[..., Awaitable[Any]]) -> Callable[..
             last[:] = await bare(**given)
             return _output(last)
 
+        async def spoken(function: Callable[..., Any]) -> Any:
+            said = function(given["event"])
+            event = _convert.event(await said if inspect.isawaitable(said) else said, kinds, name)
+            last[:] = [StepWorkerResult(result=event)]
+            return _output(last)
+
+        def instead(function: Callable[..., Any], _frame: Frame) -> Do:
+            return Do(_never, partial(spoken, function))
+
         name, event = str(given["step_name"]), _convert.fields(given["event"])
         digest = digest_of(guard.codec, event)
-        program = nested_step(guard, place, name, event, digest, lambda frame: Do(_never, partial(body, frame)), memo=False)
+        attempt = lambda frame: Do(_never, partial(body, frame))  # noqa: E731 - a thunk
+        program = nested_step(guard, place, name, event, digest, attempt, memo=False, instead=instead)
         try:
             await guard.adrive(program)
         except Exception as exc:

@@ -18,7 +18,7 @@ import surefoot
 import surefoot_llama_index
 from surefoot import ErrorClass, Guard, InDoubt, StepRule, UsageError, Verdict
 
-PRIVATE = {"_fn", "_async_fn", "_runtime", "_runtime_locked", "_workflow_name"}
+PRIVATE = {"_fn", "_async_fn", "_get_steps", "_runtime", "_runtime_locked", "_step_config", "_workflow_name"}
 
 
 class Once(Workflow):
@@ -61,7 +61,9 @@ def test_private_names(effects: Effects) -> None:
     assert touched - (modules - PRIVATE) - {"_decorated"} == PRIVATE  # a runtime's decorators may use that one
     tool = charging(effects)
     assert {"_fn", "_async_fn"} <= vars(tool).keys()
-    assert {"_runtime", "_runtime_locked", "_workflow_name"} <= vars(Once(tool)).keys()
+    once = Once(tool)
+    assert {"_runtime", "_runtime_locked", "_workflow_name"} <= vars(once).keys()
+    assert [step._step_config.return_types for step in once._get_steps().values()] == [[StopEvent]]
 
 
 async def test_as_25_a_plain_workflow_is_resumed_without_a_second_effect(guard: Guard, effects: Effects) -> None:
