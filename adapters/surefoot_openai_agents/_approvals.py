@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agents.tool import FunctionTool
 
 from surefoot import Guard
-from surefoot_adapters import Frame, Request, Tx, asking
+from surefoot_adapters import Frame, Request, asking
 
 if TYPE_CHECKING:
     from agents.items import ToolApprovalItem
@@ -36,7 +35,7 @@ def needs_approval(
         said = own(context, arguments, call_id) if callable(own) else own
         said = await said if inspect.isawaitable(said) else said
         frame, asked = await request(call_id, arguments)
-        waits: bool = await guard.atransact(Tx(partial(asks.waits, frame=frame, request=asked)))
+        waits: bool = await guard.adrive(asks.waits(frame, asked))
         return waits or bool(said)
 
     return both

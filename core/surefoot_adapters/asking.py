@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from surefoot import Guard
 from surefoot.engine.claims import Request
 from surefoot.engine.frames import Frame
-from surefoot.engine.unit import Unit
+from surefoot.engine.program import Program
 
 __all__ = ["Asking", "asking"]
 
@@ -20,8 +20,8 @@ class Asking(Protocol):
         """Return whether a person may be asked about some call of a tool."""
         ...
 
-    def waits(self, unit: Unit, frame: Frame, request: Request) -> bool:
-        """Return whether a call waits for a person, in the transaction that asks that person if nobody did before (AS-26)."""
+    def waits(self, frame: Frame, request: Request) -> Program[bool]:
+        """Return whether a call waits for a person; that person is asked if nobody was before (AS-26)."""
         ...
 
     def states(self, run_id: str) -> Mapping[str, tuple[str, str]]:

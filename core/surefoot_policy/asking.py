@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.engine.claims import Claim, Request
+from surefoot.engine.program import Program
 
 if TYPE_CHECKING:
     from surefoot import Guard
     from surefoot.engine.frames import Frame
-    from surefoot.engine.unit import Unit
     from surefoot_policy.policy import FilePolicy
 
 __all__ = ["Asking", "decided_by"]
@@ -46,9 +46,9 @@ class Asking:
         """Return whether the policy may ask a person about calls of a tool."""
         return self._policy.rules.may_ask(tool)
 
-    def waits(self, unit: Unit, frame: Frame, request: Request) -> bool:
-        """Return whether a call waits for a person, in the transaction that asks that person if nobody did before."""
-        return self._policy.waits(unit, Claim.of(self._guard, frame, request))
+    def waits(self, frame: Frame, request: Request) -> Program[bool]:
+        """Return whether a call waits for a person; that person is asked if nobody was before."""
+        return self._policy.waits(Claim.of(self._guard, frame, request))
 
     def states(self, run_id: str) -> Mapping[str, tuple[str, str]]:
         """Return what was asked in a run: the model's id of a call → the newest question's id, and its state."""

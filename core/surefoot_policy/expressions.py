@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from surefoot import UsageError
 
-__all__ = ["LANGUAGES", "TOTALS", "Cel", "Condition", "Expressions", "holds", "language"]
+__all__ = ["LANGUAGES", "TOTALS", "Cel", "Condition", "Expressions", "ends_soon", "holds", "language", "weight"]
 
 Condition: TypeAlias = Callable[[Any], bool]
 """Says whether a condition holds for prepared values; raises where that cannot be said."""
@@ -17,6 +17,32 @@ Condition: TypeAlias = Callable[[Any], bool]
 
 TOTALS: Final = ("tokens_used", "cost_usd", "calls", "seconds")
 """What a guardrail may take the ``sum`` of."""
+_STEPS: Final = 10_000_000
+"""What the loops of one condition may take; a step is some tenths of a microsecond, at worst."""
+_PATTERN: Final = 1000
+"""What ``matches`` takes in a loop: its pattern is compiled each time."""
+_DEPTH: Final = 250
+"""Levels; what can be stored has no more than 200."""
+_TEXT: Final = 1000
+"""Characters that weigh as much as one item of a list."""
+
+
+def weight(value: Any) -> int:
+    """Return how much there is in a value to look at: items of lists and mappings, and texts by their length.
+
+    Raises :class:`ValueError` for one that is nested deeper than 250 levels, or in itself: not every library survives it.
+    """
+    total, level = 0, [value]
+    for _ in range(_DEPTH):
+        total += len(level) + sum(len(one) // _TEXT for one in level if isinstance(one, str | bytes))
+        level = [item for one in level if isinstance(one, Mapping | list | tuple | set | frozenset) for item in _within(one)]
+        if not level:
+            return total
+    raise ValueError(f"it is nested deeper than {_DEPTH} levels")
+
+
+def _within(value: Any) -> Iterable[Any]:
+    return [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
 
 
 def holds(condition: Condition, values: Any) -> bool:
@@ -30,6 +56,10 @@ def holds(condition: Condition, values: Any) -> bool:
 class Expressions(ABC):
     """A language for conditions: pure, deterministic, and without loops that could last."""
 
+    bounded: bool = False
+    """Its author vouches that every condition ends soon, whatever it is given. Those of another language have a thread of their own,
+    and what does not answer in time denies."""
+
     @abstractmethod
     def compile(self, text: str, names: Collection[str]) -> Condition:
         """Return the condition that ``text`` says over these names. Raises :class:`ValueError` for a text that is none."""
@@ -39,8 +69,26 @@ class Expressions(ABC):
         """Return the values as conditions take them, prepared once for all conditions about a call."""
 
 
+def ends_soon(expressions: Expressions) -> bool:
+    """Return whether the author of a language vouches that its conditions end soon; who says nothing does not."""
+    return bool(getattr(expressions, "bounded", False))
+
+
+class _Values(NamedTuple):
+    """What CEL's conditions take."""
+
+    context: Any
+    weight: int
+
+
 class Cel(Expressions):
-    """The Common Expression Language. ``sum(name)`` is what was used so far, which is kept as one number."""
+    """The Common Expression Language. ``sum(name)`` is what was used so far, which is kept as one number.
+
+    The library neither counts what it does nor lets itself be interrupted, so a condition whose loops would take too long over what
+    it is given is not begun.
+    """
+
+    bounded = True
 
     def __init__(self) -> None:
         try:
@@ -52,7 +100,8 @@ class Cel(Expressions):
     def compile(self, text: str, names: Collection[str]) -> Condition:
         """Return the condition; a name or function that does not exist is a :class:`ValueError` now, not a surprise later."""
         program = self._cel.compile(text)
-        bound = re.findall(r"\.(?:all|exists|exists_one|filter|map)\(\s*(\w+)\s*,", text)
+        code = _NO_CODE.sub(" ", text)
+        bound = _BOUND.findall(code)
         if unknown := sorted(set(program.variables()).difference(names, bound)):
             raise ValueError(f"{', '.join(unknown)} is not known here; there are {', '.join(sorted(names))}")
         if unknown := sorted(name for name in program.functions() if name[0].isalpha() and name not in _FUNCTIONS):
@@ -60,11 +109,54 @@ class Cel(Expressions):
 
         if wrong := [given for given in re.findall(r"\bsum\(([^()]*)", text) if given.strip() not in TOTALS]:
             raise ValueError(f"sum({wrong[0]}) is no total; there are {', '.join(f'sum({name})' for name in TOTALS)}")
-        return program.execute
+        loops, literals, pattern = _loops(code), code.count(","), _PATTERN if "matches" in code else 0
+
+        def condition(values: _Values) -> Any:
+            items = values.weight + literals
+            if sum(items**depth * (items + pattern) for depth in loops) > _STEPS:
+                raise ValueError(f"its loops would take more than {_STEPS:,} steps over what this call has")
+            return program.execute(values.context)
+
+        return condition
 
     def values(self, values: Mapping[str, Any]) -> Any:
         """Return a context. Raises :class:`ValueError` for a value that CEL does not have."""
-        return self._cel.Context(dict(values), {"sum": _same})
+        heavy = weight(values)  # before the library sees it
+        return _Values(self._cel.Context(dict(values), {"sum": _same}), heavy)
+
+
+def _loops(code: str) -> list[int]:
+    """Return how deep each loop of an expression without texts is nested, the outermost 1.
+
+    One over ``n`` items takes ``n`` times what its body takes, and that may look at all of them: ``x in list``, ``map``, which copies.
+    """
+    found: list[int] = []
+    around: list[bool] = []
+    """Whether each open bracket is a loop's."""
+    for loop, bracket in _BRACKETS.findall(code):
+        if bracket == "(":
+            around.append(bool(loop))
+            found += [sum(around)] if loop else []
+        elif around:
+            around.pop()
+    return found
+
+
+_QUOTED: Final = ('"""', "'''", '"', "'")
+_NO_CODE: Final = re.compile(
+    "|".join(
+        [
+            *(rf"[bB]?[rR][bB]?{quote}(?s:.*?){quote}" for quote in _QUOTED),
+            *(rf"{quote}(?s:\\.|[^\\])*?{quote}" for quote in _QUOTED),
+            r"//[^\n]*",
+        ]
+    )
+)
+"""Texts and comments. Of raw texts first: a backslash in one of them is a backslash."""
+_LOOP: Final = r"\.\s*(?:all|exists|exists_one|existsOne|filter|map)\s*"
+_BRACKETS: Final = re.compile(rf"({_LOOP}(?=\())?([()])")
+_BOUND: Final = re.compile(rf"{_LOOP}\(\s*(\w+)\s*,")
+"""The name that a loop gives its item."""
 
 
 def _same(total: Any) -> Any:

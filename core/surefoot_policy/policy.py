@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from surefoot import Admission, Allow, ApprovalPending, CallRecord, Decision, Deny, Gate, Policy, ToolRule, UsageError
 from surefoot.engine.claims import Claim, Request
-from surefoot.engine.program import Do
+from surefoot.engine.deadline import Overdue, limited
+from surefoot.engine.program import Do, Program, Tx, begun
 from surefoot.engine.unit import Unit
 from surefoot_policy import approvals, grants, plans
 from surefoot_policy.approvals import Approval, Terms
 from surefoot_policy.asking import Asking
 from surefoot_policy.budgets import Budgets, Limited, is_new, stopping, used
-from surefoot_policy.expressions import Condition, Expressions, holds, language
+from surefoot_policy.conditions import Conditions
+from surefoot_policy.expressions import Condition, Expressions, ends_soon, holds, language
 from surefoot_policy.grants import Grant
 from surefoot_policy.load import read
 from surefoot_policy.plans import Plan, Targets
@@ -36,6 +40,8 @@ _METRICS: Final = {"tokens_used": "tokens", "cost_usd": "cost_usd", "calls": "ca
 _UNREDACTED: Final = (
     "policy_unavailable: the plugins of this guard do not redact; register surefoot_policy.redaction.plugin with them, as 'redaction'"
 )
+GUARDRAIL_SECONDS: Final = 1.0
+"""How long a guardrail whose language may take its time is waited for, while the store is locked."""
 _LIMITS: Final = ("calls", "tokens", "cost_usd", "seconds", "depth", "iterations")
 
 
@@ -55,7 +61,8 @@ class FilePolicy(Policy):
         self._sandboxes = Sandboxes() if _routes(file) else None
         guardrails = [self._guardrail(index, guardrail) for index, guardrail in enumerate(file.guardrails)]
         self._targets = Targets(self.rules) if any(entry.plan is not None for entry in file.tools) else None
-        self._admission = _FileAdmission(self, guardrails, self._targets)
+        self._conditions = Conditions(self.rules) if self.rules.conditional else None
+        self._admission = _FileAdmission(self, guardrails, self._targets, self._conditions)
 
     @classmethod
     def read(cls, path: str | Path) -> FilePolicy:
@@ -80,8 +87,8 @@ class FilePolicy(Policy):
         return self._expressions()
 
     def gates(self) -> Sequence[Gate]:
-        """Return what looks up the targets of plans; everything is decided in the transaction that writes the intent."""
-        return () if self._targets is None else [self._targets]
+        """Return what may take its time, and so is asked before the transaction that writes the intent, where everything is decided."""
+        return [gate for gate in (self._conditions, self._targets) if gate is not None]
 
     def admissions(self) -> Sequence[Admission]:
         """Return what has the last word about a call."""
@@ -103,9 +110,16 @@ class FilePolicy(Policy):
         where = self.rules.sandbox(request.tool) if self._sandboxes is not None else None
         return self._sandboxes.refusal(*where, request) if where is not None and self._sandboxes is not None else None
 
-    def waits(self, unit: Unit, claim: Claim) -> bool:
+    def waits(self, claim: Claim) -> Program[bool]:
         """Return whether a call that the ledger has no answer for waits for a person; ask one, where nobody was asked."""
-        return self._admission.waits(unit, claim)
+        if self._conditions is not None:
+            call = claim.shown(claim.record(claim.guard.clock()))
+            try:
+                yield limited(partial(self._conditions.check, call), self._conditions.timeout)
+            except (Exception, Overdue):  # noqa: BLE001 - whatever it is, it waits for nobody: it is denied where it would run
+                return False
+        waits: bool = yield Tx(partial(self._admission.waits, claim=claim))
+        return waits
 
     def rule(self, tool: str, declared: ToolRule) -> ToolRule:
         """Return what the code declares, filled in and tightened by the file."""
@@ -131,9 +145,10 @@ class _Agreed:
 class _FileAdmission(Admission):
     """Decides by the file, in the order: rules, guardrails, budgets, plan, approval."""
 
-    def __init__(self, policy: FilePolicy, guardrails: Sequence[_Guarded], targets: Targets | None) -> None:
+    def __init__(self, policy: FilePolicy, guardrails: Sequence[_Guarded], targets: Targets | None, conditions: Conditions | None) -> None:
         file = policy.file
         self._policy = policy
+        self._conditions = conditions
         self._targets = targets
         self._guardrails = guardrails
         self._budgets = Budgets(_limits(file), counting={g.guardrail.scope for g in guardrails})
@@ -144,7 +159,7 @@ class _FileAdmission(Admission):
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
         """Return the decision about a call, and keep what it would use."""
         question = _question(claim)
-        judgement = self._policy.rules.decide(question)
+        judgement = self._judged(unit, claim, question)
         if judgement.decision == "deny":
             return self._no(unit, claim, judgement, Deny(judgement.reason))
         if (unplaced := self._policy.unplaced(claim.request)) is not None:
@@ -166,6 +181,12 @@ class _FileAdmission(Admission):
         self._agreed[claim] = _Agreed(judgement, approval, plan)
         return Allow()
 
+    def _judged(self, unit: Unit, claim: Claim, question: Question) -> Judgement:
+        """Return what the entries say, which was found out before the store was locked if it takes more than looking them up."""
+        if self._conditions is None:
+            return self._policy.rules.decide(question)
+        return self._conditions.of(claim, claim.record(unit.now).call_id)
+
     def _planned(self, unit: Unit, claim: Claim) -> Plan | Deny | None:
         """Return the plan that a call carries out, the refusal of one that needs a dry run first, ``None`` where no entry asks for it."""
         asked = self._policy.rules.plan(claim.tool) if self._targets is not None else None
@@ -176,7 +197,7 @@ class _FileAdmission(Admission):
     def waits(self, unit: Unit, claim: Claim) -> bool:
         """Return whether a call waits for a person, who is asked here if nobody was."""
         question = _question(claim)
-        judgement = self._policy.rules.decide(question)
+        judgement = self._judged(unit, claim, question)
         if judgement.decision != "approve" or not is_new(unit.calls.get(claim.record(unit.now).call_id)):
             return False
         asked = self._policy.rules.plan(claim.tool)
@@ -204,12 +225,25 @@ class _FileAdmission(Admission):
         for guarded in self._guardrails:
             guardrail = guarded.guardrail
             totals = {name: used(unit, metric, guardrail.scope, claim) for name, metric in _METRICS.items()}
-            values = self._policy.expressions().values({**question.values(), **totals})
-            if holds(guarded.condition, values):
+            try:
+                held = self._holds(guarded.condition, {**question.values(), **totals})
+            except Exception as exc:  # noqa: BLE001 - fail closed, and say where
+                return Deny(f"policy_unavailable: {guarded.place} cannot be evaluated ({type(exc).__name__}: {exc})")
+            if held:
                 why = guardrail.reason or f"{guarded.place} says {guardrail.action} when {guardrail.when}"
                 reason = {"limit": guarded.place, "per": guardrail.scope, "when": guardrail.when, "used": totals}
                 return stopping(unit, claim, guardrail.action, f"{claim.tool} was not executed: {why}", reason)
         return None
+
+    def _holds(self, condition: Condition, values: Mapping[str, Any]) -> bool:
+        """Return whether a guardrail holds. Raises :class:`TimeoutError` where nobody vouches for its language and it takes too long."""
+        expressions = self._policy.expressions()
+        if ends_soon(expressions):
+            return holds(condition, expressions.values(values))
+        asked = begun(lambda: holds(condition, expressions.values(values)))
+        if not futures.wait([asked], GUARDRAIL_SECONDS).done:
+            raise TimeoutError(f"it has not answered within {GUARDRAIL_SECONDS:g} s")
+        return bool(asked.result())
 
     def _no(self, unit: Unit, claim: Claim, judgement: Judgement, deny: Deny) -> Deny:
         self._note(unit, claim, "policy.refused", judgement, unit.clean(deny.reason))

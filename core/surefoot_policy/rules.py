@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot import Effect, ToolRule, UsageError
-from surefoot_policy.expressions import Condition, Expressions, holds
+from surefoot_policy.expressions import Condition, Expressions, ends_soon, holds, weight
 
 if TYPE_CHECKING:
     from surefoot_policy.model import PolicyFile, Tier, ToolEntry
@@ -92,6 +92,16 @@ class Rules:
         except ValueError as exc:
             raise UsageError(f"{self._where}: {place}: {str(exc).splitlines()[0]}") from exc
         return _Compiled(entry, entry.name or place, condition, misfit)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all conditions end soon, whatever they are given."""
+        return all(compiled.condition is None for compiled in self._entries) or ends_soon(self._expressions())
+
+    @property
+    def conditional(self) -> bool:
+        """Whether what is decided about a call depends on more than its tool."""
+        return any(compiled.condition is not None or compiled.misfit is not None for compiled in self._entries)
 
     def about(self, tool: str) -> list[_Compiled]:
         """Return the entries whose pattern a tool has."""
@@ -238,12 +248,18 @@ def _schema(schema: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], str | No
         import jsonschema_rs
     except ImportError as exc:
         raise UsageError("arguments: is JSON Schema: pip install 'surefoot[policy]'") from exc
-    validator = jsonschema_rs.validator_for(json.dumps(schema), mask="the value")
+    linear = jsonschema_rs.RegexOptions()
+    validator = jsonschema_rs.validator_for(json.dumps(schema), mask="the value", retriever=_elsewhere, pattern_options=linear)
 
     def misfit(arguments: Mapping[str, Any]) -> str | None:
+        weight(arguments)  # before the library sees them
         for error in validator.iter_errors(dict(arguments)):
             place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
             return f"${place}: {error.message}"
         return None
 
     return misfit
+
+
+def _elsewhere(uri: str) -> Any:
+    raise ValueError(f"$ref {uri} is somewhere else; write it into the file, under $defs")
