@@ -6,6 +6,7 @@ under its own name. As a program, ``governed.py FOLDER CLASS-FILE`` plays an age
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -395,6 +396,18 @@ class Governed(ABC):
         assert told is not None
         assert told[0] == f"token {CANARY} of nine" or ("must be redacted" in told[0] and "of nine" not in told[0])
         assert "[redacted" not in " ".join(told)
+        assert self.effects.count("pay") == 1
+
+    def test_as_68_a_result_with_a_redacted_argument_is_withheld(self) -> None:
+        """AS-67, AS-68: the value of an argument that ``redact:`` names is not in its call's row, wherever the tool put it; one effect."""
+        card = 4111_2222_3333
+        self.bodies["pay"] = lambda amount: f"charged {amount} of nine"
+        guard = self.guard("tools: [{tool: pay, effect: unsafe, redact: [amount]}]")
+        with pytest.warns(surefoot.SurefootWarning, match="its result cannot be replayed"), pytest.raises(Exception, match="HTTP 500"):
+            self.play(guard, [("pay", card), ("note", 2)], fails_after=1)
+        with contextlib.suppress(ResultUnavailable):
+            self.play(guard, [("pay", card), ("note", 2)])
+        assert str(card) not in repr(guard.calls.list())
         assert self.effects.count("pay") == 1
 
 

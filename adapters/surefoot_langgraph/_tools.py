@@ -20,7 +20,21 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from surefoot import AdapterUnavailable, ApprovalPending, CallRecord, Guard, UsageError
-from surefoot_adapters import ActiveCall, Do, Frame, Position, Request, alike, declared_rule, here, identity, innermost, is_guarded, placed
+from surefoot_adapters import (
+    ActiveCall,
+    Do,
+    Frame,
+    Position,
+    Request,
+    alike,
+    declared_rule,
+    here,
+    hiding,
+    identity,
+    innermost,
+    is_guarded,
+    placed,
+)
 from surefoot_langgraph import _convert, _interrupts
 
 _READ: Final = "__pregel_read"
@@ -162,7 +176,8 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
             return plain(self, *args, **kwargs)
         frame, request = _request(self, binding, entered, args, kwargs)
         request, body = placed(binding.guard, request, Do(lambda: plain(_at_body(entered, self), *args, **kwargs)))
-        value = binding.guard.call(frame, request, body.plain)
+        with hiding(binding.guard, request):
+            value = binding.guard.call(frame, request, body.plain)
         return _answer(entered, value)
 
     @functools.wraps(coro)
@@ -174,7 +189,8 @@ def _class(kind: type[BaseTool], binding: _Binding) -> type[BaseTool]:
             return await coro(self, *args, **kwargs)
         frame, request = _request(self, binding, entered, args, kwargs)
         request, body = placed(binding.guard, request, Do(lambda: coro(_at_body(entered, self), *args, **kwargs)))
-        value = await binding.guard.acall(frame, request, body.coro or body.plain)
+        with hiding(binding.guard, request):
+            value = await binding.guard.acall(frame, request, body.coro or body.plain)
         return _answer(entered, value)
 
     def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:

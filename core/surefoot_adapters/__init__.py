@@ -22,6 +22,7 @@ from surefoot_adapters.asked import Asked
 from surefoot_adapters.asking import Asking, asking
 from surefoot_adapters.conversation import Read, Requests, Said
 from surefoot_adapters.framework import CANARY, Framework
+from surefoot_adapters.hiding import HIDDEN, hidden, hiding
 from surefoot_adapters.inputs import digest_of, input_digest, opaque
 from surefoot_adapters.kept import KEPT, kept_head, kept_run, passed_on
 from surefoot_adapters.layers import declared_rule, watched
@@ -39,6 +40,7 @@ from surefoot_journal.governed import close_run
 
 __all__ = [
     "CANARY",
+    "HIDDEN",
     "KEPT",
     "RERUNS",
     "ActiveCall",
@@ -86,6 +88,8 @@ __all__ = [
     "element",
     "frame_at",
     "here",
+    "hidden",
+    "hiding",
     "identity",
     "in_run",
     "in_thread",

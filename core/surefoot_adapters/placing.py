@@ -9,6 +9,7 @@ from surefoot import Guard
 from surefoot.engine.claims import Request
 from surefoot.engine.frames import Frame
 from surefoot.engine.program import Do, Program
+from surefoot_adapters.hiding import hiding
 from surefoot_journal import governed
 
 __all__ = ["Placed", "Placing", "call", "placed"]
@@ -37,5 +38,6 @@ def placed(guard: Guard, request: Request, body: Do) -> tuple[Request, Do]:
 
 
 def call(guard: Guard, frame: Frame, request: Request, body: Do) -> Program[Any]:
-    """Govern a call, whose body runs where the policy says (see :func:`surefoot.engine.call.call`)."""
-    return governed.call(guard, frame, *placed(guard, request, body))
+    """Govern a call, whose body runs where the policy says, and keep what it redacts out (see :func:`surefoot.engine.call.call`)."""
+    with hiding(guard, request):
+        return (yield from governed.call(guard, frame, *placed(guard, request, body)))

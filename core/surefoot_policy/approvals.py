@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from surefoot import ApprovalMismatch, ApprovalPending, CallState, Deny, NotFound
+from surefoot_policy.hidden import marks
 
 if TYPE_CHECKING:
     from surefoot.engine.claims import Claim
@@ -116,6 +117,8 @@ class Approval:
     """The model's id of the call; correlation only."""
     targets: Any = None
     """What the call would act on, as its plan says; ``None``: it has no plan."""
+    hidden: Mapping[str, Any] = field(default_factory=dict)
+    """What the values of redacted arguments are recognised by; see :mod:`surefoot_policy.hidden`."""
     version: int = field(default=0, compare=False)
     """Of the stored row."""
 
@@ -261,6 +264,7 @@ def _request(unit: Unit, claim: Claim, terms: Terms, number: int) -> Approval:
         approvers=tuple(terms.approvers),
         alias=row.alias,
         targets=terms.targets,
+        hidden=marks(claim),
     )
     for slot in _slots(claim):
         unit.records.put(_SLOTS, slot, approval.id)

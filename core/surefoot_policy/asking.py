@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.engine.claims import Claim, Request
 from surefoot.engine.program import Program
+from surefoot_adapters import hiding
 
 if TYPE_CHECKING:
     from surefoot import Guard
@@ -48,7 +49,8 @@ class Asking:
 
     def waits(self, frame: Frame, request: Request) -> Program[bool]:
         """Return whether a call waits for a person; that person is asked if nobody was before."""
-        return self._policy.waits(Claim.of(self._guard, frame, request))
+        with hiding(self._guard, request):
+            return (yield from self._policy.waits(Claim.of(self._guard, frame, request)))
 
     def states(self, run_id: str) -> Mapping[str, tuple[str, str]]:
         """Return what was asked in a run: the model's id of a call → the newest question's id, and its state."""

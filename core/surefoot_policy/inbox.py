@@ -14,6 +14,7 @@ from surefoot.engine.run import load
 from surefoot_policy import grants
 from surefoot_policy.approvals import APPROVALS, Approval, State, find, may_decide, requester, write
 from surefoot_policy.grants import Grant
+from surefoot_policy.hidden import kept, without
 
 if TYPE_CHECKING:
     from surefoot import Guard
@@ -63,13 +64,15 @@ class Approvals:
     def edit(self, approval_id: str, arguments: Mapping[str, Any], *, by: str, comment: str = "") -> Approval:
         """Put other arguments in the place of these: the call does not run, the model is told to ask for the others, and may once.
 
-        Raises as :meth:`approve`.
+        Raises as :meth:`approve`, and :class:`~surefoot.UsageError` for another value of an argument that is redacted.
         """
         digest, text = self._guard.codec.identify(dict(arguments))
+        instead = kept(self._guard, self.show(approval_id).hidden, self._guard.codec.loads(text))
+        comment = self._typed(approval_id, comment)
 
         def work(unit: Unit) -> Approval:
             old = find(unit, approval_id)
-            new = replace(_decided(unit, old, "denied", by, comment), instead=self._guard.codec.loads(text))
+            new = replace(_decided(unit, old, "denied", by, comment), instead=instead)
             given = (old.tool, old.run_id, "", digest, 1, old.expires_at, unit.clean(by), unit.now)
             grant = Grant(grants.new(old.tenant), old.tenant, *given, fingerprint=old.fingerprint, policy=old.policy)
             grants.write(unit, grant, "grant.given", by)
@@ -80,12 +83,17 @@ class Approvals:
     def _decide(self, approval_ids: Sequence[str], state: State, by: str, comment: str) -> Sequence[Approval]:
         if not approval_ids:
             raise UsageError("name the approvals to decide about; 'surefoot approvals list' shows them")
+        comments = {approval_id: self._typed(approval_id, comment) for approval_id in approval_ids}
 
         def work(unit: Unit) -> Sequence[Approval]:
-            new = [_decided(unit, find(unit, approval_id), state, by, comment) for approval_id in dict.fromkeys(approval_ids)]
+            new = [_decided(unit, find(unit, approval_id), state, by, said) for approval_id, said in comments.items()]
             return [write(unit, approval, f"approval.{state}") for approval in new]
 
         return self._look(work, write=True)
+
+    def _typed(self, approval_id: str, comment: str) -> str:
+        """Return a comment without the values that the card hides; it is searched before the store is locked."""
+        return without(self._guard.codec, comment, self.show(approval_id).hidden.get("texts", ()))
 
     # --- grants
 

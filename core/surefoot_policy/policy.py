@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +16,7 @@ from surefoot.engine.claims import Claim, Request
 from surefoot.engine.deadline import Overdue, limited
 from surefoot.engine.program import Do, Program, Tx, begun
 from surefoot.engine.unit import Unit
+from surefoot_adapters import hiding
 from surefoot_policy import approvals, grants, plans
 from surefoot_policy.approvals import Approval, Terms
 from surefoot_policy.asking import Asking
@@ -158,6 +159,10 @@ class _FileAdmission(Admission):
 
     def admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
         """Return the decision about a call, and keep what it would use."""
+        with hiding(claim.guard, claim.request):  # the transaction may run in another thread than the call
+            return self._admit(unit, claim, record)
+
+    def _admit(self, unit: Unit, claim: Claim, record: CallRecord | None) -> Decision:
         question = _question(claim)
         judgement = self._judged(unit, claim, question)
         if judgement.decision == "deny":
@@ -196,6 +201,10 @@ class _FileAdmission(Admission):
 
     def waits(self, unit: Unit, claim: Claim) -> bool:
         """Return whether a call waits for a person, who is asked here if nobody was."""
+        with hiding(claim.guard, claim.request):
+            return self._waits(unit, claim)
+
+    def _waits(self, unit: Unit, claim: Claim) -> bool:
         question = _question(claim)
         judgement = self._judged(unit, claim, question)
         if judgement.decision != "approve" or not is_new(unit.calls.get(claim.record(unit.now).call_id)):
@@ -246,8 +255,9 @@ class _FileAdmission(Admission):
         return bool(asked.result())
 
     def _no(self, unit: Unit, claim: Claim, judgement: Judgement, deny: Deny) -> Deny:
-        self._note(unit, claim, "policy.refused", judgement, unit.clean(deny.reason))
-        return deny
+        reason = unit.clean(deny.reason)
+        self._note(unit, claim, "policy.refused", judgement, reason)
+        return replace(deny, reason=reason)
 
     def spend(self, unit: Unit, claim: Claim, record: CallRecord | None) -> None:
         """Use up the approval, reserve the budgets, and note under which policy the call runs."""

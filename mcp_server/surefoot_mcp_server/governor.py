@@ -38,6 +38,7 @@ from surefoot.engine.program import Do, Tx
 from surefoot.engine.run import RunSpec, close_run, open_run
 from surefoot.engine.transitions import CallEvent
 from surefoot.engine.unit import Unit
+from surefoot_adapters import hiding
 from surefoot_mcp_server import outer
 from surefoot_mcp_server.crashes import Crashes
 from surefoot_mcp_server.people import Elicit, People, void
@@ -202,7 +203,8 @@ class Governor:
         found = _Found()
         request = Request(self.rules.qualified(asked.tool), asked.what, self, key=key)
         try:
-            value = await self.guard.acall(frame, request, partial(_body, dispatch, found))
+            with hiding(self.guard, request):
+                value = await self.guard.acall(frame, request, partial(_body, dispatch, found))
         except (_Said, _Asks) as exc:
             if found.reply is not None:
                 return Answer(found.reply, call_id=found.call_id)

@@ -100,11 +100,11 @@ def _ask_gates(guard: Guard, claim: claims.Claim, record: CallRecord) -> Program
             decision = exc
         match claims.judged(gate, claim.effect, decision, (Allow, Deny, Hold)):
             case Hold(reason):
-                held = yield Tx(partial(claims.refuse_and_hold, claim=claim, reason=reason))
+                held = yield Tx(partial(claims.refuse_and_hold, claim=claim, reason=guard.redact(reason)))
                 if not isinstance(held, claims.AskGates):  # else somebody has settled that it may run
                     return held  # type: ignore[no-any-return]
             case Deny() as no:
-                return (yield Tx(partial(claims.refuse, claim=claim, no=no)))  # type: ignore[no-any-return]
+                return (yield Tx(partial(claims.refuse, claim=claim, no=no, reason=guard.redact(no.reason))))  # type: ignore[no-any-return]
     return None
 
 

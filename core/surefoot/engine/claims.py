@@ -314,9 +314,9 @@ def refuse_and_hold(unit: Unit, claim: Claim, reason: str, key: str | None = Non
     return _hold(unit, claim, record, words.held(record.tool, reason, record.call_id))
 
 
-def refuse(unit: Unit, claim: Claim, no: Deny) -> Stop:
-    """Refuse a call before its body and note it; a refusal is never an outcome (I7)."""
-    reason = unit.clean(no.reason)
+def refuse(unit: Unit, claim: Claim, no: Deny, reason: str | None = None) -> Stop:
+    """Refuse a call before its body and note it; a refusal is never an outcome (I7). ``reason``: its own one, as it may be stored."""
+    reason = unit.clean(no.reason if reason is None else reason)
     unit.emit(claim.frame.run.record.run_id, "call.denied", step=claim.frame.path, tool=claim.tool, reason=reason)
     return Stop(no.error or Denied(words.denied(claim.tool, reason)), hold=no.stop)
 
