@@ -15,6 +15,7 @@ from surefoot_policy import grants
 from surefoot_policy.approvals import APPROVALS, Approval, State, find, may_decide, requester, write
 from surefoot_policy.grants import Grant
 from surefoot_policy.hidden import kept, without
+from surefoot_policy.scopes import no_secrets
 
 if TYPE_CHECKING:
     from surefoot import Guard
@@ -103,11 +104,13 @@ class Approvals:
         """Allow calls beforehand: of a tool or pattern, in one run or all of a tenant, for ``expires`` seconds, ``uses`` times.
 
         A call that the policy denies stays denied, and one that the granter asks for, or could not approve, is not covered. Raises
-        :class:`~surefoot.UsageError` for a condition that is none or a name that is empty, and :class:`~surefoot.Denied` from inside
-        of a run, for who asks, and for somebody whom the guard's policy does not name among its approvers.
+        :class:`~surefoot.UsageError` for a condition that is none, a name that is empty and a secret in what is stored, and
+        :class:`~surefoot.Denied` from inside of a run, for who asks, and for somebody whom the guard's policy does not name among
+        its approvers.
         """
         _outside()
         _somebody(by)
+        no_secrets(self._guard, tool=tool, when=when, tenant=tenant)
         approvers = getattr(getattr(self._guard.policy, "file", None), "approvals", None)
         if not may_decide(by, requester(), approvers.approvers if approvers is not None else ()):
             raise Denied(f"{by} may not decide about what {requester()} asks for, so it cannot be granted beforehand either")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from surefoot import UsageError
 from surefoot.engine.frames import Frame
 from surefoot.engine.key import owned, quote
 
-__all__ = ["MICRO", "MILLI", "SCOPES", "scope_of"]
+if TYPE_CHECKING:
+    from surefoot import Guard
+
+__all__ = ["MICRO", "MILLI", "SCOPES", "no_secrets", "scope_of"]
 
 SCOPES: Final = ("execution", "run", "thread", "tenant")
 MICRO: Final = 1_000_000
@@ -28,3 +32,10 @@ def scope_of(per: str, frame: Frame) -> str:
         case "thread":
             return owned(tenant, run.conversation)
     return quote(tenant)
+
+
+def no_secrets(guard: Guard, **given: str) -> None:
+    """Raise :class:`~surefoot.UsageError` for a name or condition with a secret in it: it is stored as it is, or it would name nothing."""
+    for name, text in given.items():
+        if guard.redact(text) != text:
+            raise UsageError(f"{name}= contains a registered secret, and it is stored; give another one")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from surefoot import Denied, UsageError
 from surefoot.engine.frames import here
 from surefoot.engine.holds import STOPS
 from surefoot.engine.program import Tx
+from surefoot_policy.scopes import no_secrets
 
 if TYPE_CHECKING:
     from surefoot import Guard
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["release", "stop"]
 
 
-def stop(guard: Guard, run_id: str = "", *, tenant: str = "", everything: bool = False, by: str, reason: str = "") -> None:
+def stop(guard: Guard, run_id: str = "", *, tenant: str = "", everything: bool = False, by: str, reason: str = "") -> bool:
     """Let no effect start any more, from every process's next claim on. What runs already ends; reads still run.
 
-    Raises :class:`~surefoot.UsageError` unless exactly one of the three is named, and :class:`~surefoot.NotFound` for an unknown run.
+    Returns whether a run is known that it is about; a tenant of which none is, is stopped for whatever begins in it. Raises
+    :class:`~surefoot.UsageError` unless exactly one of the three is named, and for a tenant with a secret in its name, and
+    :class:`~surefoot.NotFound` for an unknown run.
     """
     key = _named(guard, run_id, tenant, everything=everything)
 
@@ -28,6 +32,7 @@ def stop(guard: Guard, run_id: str = "", *, tenant: str = "", everything: bool =
         unit.emit(run_id or key, "run.stopped", by=by, reason=reason)
 
     guard.transact(Tx(work))
+    return bool(run_id) or guard.transact(Tx(partial(_known, tenant=tenant), write=False))
 
 
 def release(guard: Guard, run_id: str = "", *, tenant: str = "", everything: bool = False, by: str) -> bool:
@@ -55,4 +60,15 @@ def _named(guard: Guard, run_id: str, tenant: str, *, everything: bool) -> str:
         raise UsageError("say what to stop: one run, one tenant, or everything")
     if run_id:
         guard.runs.show(run_id)
+    no_secrets(guard, tenant=tenant)
     return keys[0]
+
+
+def _known(unit: Unit, tenant: str) -> bool:
+    """Return whether there is a run of a tenant; without its name, of anybody."""
+    after = None
+    while page := unit.records.list("runs", after=after, limit=1000):
+        after = page[-1].key
+        if any(not tenant or row.value["tenant"] == tenant for row in page):
+            return True
+    return False

@@ -222,3 +222,24 @@ def test_register_secret_finds_what_the_policy_finds() -> None:
     said = Guard("memory://").redact(" | ".join(encodings().values()))
     assert [name for name, needle in needles().items() if needle in said] == []
     assert "[redacted:mine]" in said
+
+
+def test_as_67_a_secret_in_what_a_stop_or_a_grant_names_is_refused(policed: Policed, tmp_path: Path) -> None:
+    """AS-67: names and conditions are stored as they are, so one with a secret in it is refused, and it is in no file."""
+    surefoot_policy.register_secret("tenant-4711-secret")
+    guard = policed("default: approve")
+    with surefoot.run("r"):
+        surefoot.wrap(lambda: None, guard=guard)()
+    with pytest.raises(UsageError, match="tenant= contains a registered secret"):
+        surefoot_policy.stop(guard, tenant="tenant-4711-secret", by="maria")
+    grants: dict[str, dict[str, Any]] = {
+        "tool": {"tool": "tenant-4711-secret*"},
+        "when": {"tool": "pay", "when": "args.name == 'tenant-4711-secret'"},
+        "tenant": {"tool": "pay", "tenant": "tenant-4711-secret"},
+    }
+    for name, given in grants.items():
+        with pytest.raises(UsageError, match=f"{name}= contains a registered secret"):
+            guard.approvals.grant(**given, by="maria", expires=60)
+    assert guard.approvals.grants() == []
+    guard.close()
+    assert [file.name for file in tmp_path.glob("surefoot.db*") if b"tenant-4711" in file.read_bytes()] == []

@@ -151,6 +151,16 @@ def test_runs_stop(surefoot_: Callable[..., Result], waiting: str, tmp_path: Pat
     assert waiting
 
 
+def test_runs_stop_of_a_tenant_that_nobody_has(surefoot_: Callable[..., Result], waiting: str) -> None:
+    """A name that no run has is stopped for the future, and that is what is said: it may be a slip."""
+    done = surefoot_("runs", "stop", "--tenant", "acmee", "--by", "maria")
+    assert done.exit_code == 0
+    assert "no run of the tenant acmee is known yet: what begins from now on starts no effect\n" in done.output
+    assert "is known yet" not in surefoot_("runs", "stop", "--tenant", "default", "--by", "maria").output
+    assert "is known yet" not in surefoot_("runs", "stop", "--all", "--by", "maria").output
+    assert waiting
+
+
 def test_runs_cost(surefoot_: Callable[..., Result], tmp_path: Path) -> None:
     """What models used is summed over what is asked for: of one run, or of all, or of one tenant's."""
     guard = Guard(f"sqlite:///{tmp_path}/s.db")

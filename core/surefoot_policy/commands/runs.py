@@ -28,8 +28,10 @@ def stop(context: Context, run_id: str, tenant: str, everything: bool, release: 
         was = stops.release(guard, run_id, tenant=tenant, everything=everything, by=who)
         click.echo("released; resume the runs to go on" if was else "it was not stopped")
     else:
-        stops.stop(guard, run_id, tenant=tenant, everything=everything, by=who, reason=reason)
+        known = stops.stop(guard, run_id, tenant=tenant, everything=everything, by=who, reason=reason)
         click.echo(f"stopped by {who}; the same command with --release lets it go on")
+        if not known:
+            click.echo(f"no run {f'of the tenant {tenant} ' if tenant else ''}is known yet: what begins from now on starts no effect")
 
 
 @click.command()
