@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from surefoot.engine.unit import Unit
     from surefoot_policy.rules import Question
 
-__all__ = ["Grant", "check", "covering", "listed", "new", "use", "write"]
+__all__ = ["Grant", "check", "covering", "find", "listed", "new", "use", "write"]
 
 _GRANTS: Final = "approvals.grants"
+"""Those that a call may use; each one that needs a grant reads them."""
+_CLOSED: Final = "approvals.grants.closed"
+"""Those that are used up, revoked, or were found expired."""
 _LANGUAGE: Final = "cel"
 
 
@@ -71,29 +74,46 @@ def check(when: str) -> None:
 
 
 def listed(unit: Unit, tenant: str | None = None) -> list[Grant]:
-    """Return the grants of a tenant, or all."""
+    """Return the grants of a tenant, or all, whether they are open or not."""
+    return sorted([*_kept(unit, _GRANTS, tenant), *_kept(unit, _CLOSED, tenant)], key=lambda grant: grant.id)
+
+
+def _kept(unit: Unit, namespace: str, tenant: str | None) -> list[Grant]:
     found: list[Grant] = []
     after = None
-    while page := unit.records.list(_GRANTS, prefix=owned(tenant, "") if tenant is not None else "", after=after):
+    while page := unit.records.list(namespace, prefix=owned(tenant, "") if tenant is not None else "", after=after):
         after = page[-1].key
         found += [Grant(**row.value, version=row.version) for row in page]
     return found
 
 
+def find(unit: Unit, grant_id: str) -> Grant | None:
+    """Return a grant, open or not."""
+    row = unit.records.get(_GRANTS, grant_id) or unit.records.get(_CLOSED, grant_id)
+    return Grant(**row.value, version=row.version) if row is not None else None
+
+
 def write(unit: Unit, grant: Grant, event: str, by: str) -> Grant:
-    """Write a grant, compare-and-set, and note what happened to it."""
+    """Write a grant, compare-and-set, and note what happened to it; one that is not open any more is kept where no call looks."""
     value = {name: getattr(grant, name) for name in _FIELDS}
-    record = unit.records.put(_GRANTS, grant.id, value, version=grant.version)
+    closed = unit.records.get(_CLOSED, grant.id) is not None
+    record = unit.records.put(_CLOSED if closed else _GRANTS, grant.id, value, version=grant.version)
+    if not closed and not grant.open(unit.now):
+        unit.records.delete(_GRANTS, grant.id)
+        record = unit.records.put(_CLOSED, grant.id, value, version=0)
     unit.emit(grant.run_id or f"tenant/{grant.tenant}", event, grant=grant.id, tool=grant.tool, used=grant.used, by=by)
     return replace(grant, version=record.version)
 
 
 def covering(unit: Unit, claim: Claim, question: Question, policy: str) -> Iterator[Grant]:
-    """Yield the grants that allow this call under a version of the policy."""
-    for grant in listed(unit, question.tenant):
+    """Yield the grants that allow this call under a version of the policy, in a transaction that writes."""
+    for grant in _kept(unit, _GRANTS, question.tenant):
+        if not grant.open(unit.now):
+            write(unit, grant, "grant.expired", by=grant.granted_by)
+            continue
         bound = grant.run_id in {"", question.run} and grant.args_digest in {"", claim.digest} and grant.policy in {"", policy}
         bound = bound and grant.fingerprint in {"", claim.guard.fingerprint(claim.tool)}
-        if bound and grant.open(unit.now) and fnmatch.fnmatchcase(claim.tool, grant.tool) and _holds(grant.when, question):
+        if bound and fnmatch.fnmatchcase(claim.tool, grant.tool) and _holds(grant.when, question):
             yield grant
 
 

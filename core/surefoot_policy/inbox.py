@@ -135,10 +135,9 @@ class Approvals:
         """Take a grant back. What it has let run has run. Raises :class:`~surefoot.NotFound`."""
 
         def work(unit: Unit) -> Grant:
-            for grant in grants.listed(unit):
-                if grant.id == grant_id:
-                    return grants.write(unit, replace(grant, revoked_by=unit.clean(by)), "grant.revoked", by)
-            raise NotFound(f"there is no grant {grant_id}; 'surefoot approvals grants' shows what there is")
+            if (grant := grants.find(unit, grant_id)) is None:
+                raise NotFound(f"there is no grant {grant_id}; 'surefoot approvals grants' shows what there is")
+            return grants.write(unit, replace(grant, revoked_by=unit.clean(by)), "grant.revoked", by)
 
         return self._look(work, write=True)
 

@@ -46,6 +46,8 @@ _ERASE_OUTPUTS: Final = "UPDATE checkpoints SET output = NULL WHERE run_id = ?"
 _DROP_LOG: Final = ("DELETE FROM checkpoints WHERE run_id = ?", "DELETE FROM events WHERE run_id = ?")
 # Namespaces whose keys are the run's id, or begin with it and a slash.
 _PAYLOADS: Final = ("inputs", "history", "journal")
+_GRANTS: Final = ("approvals.grants", "approvals.grants.closed")
+"""What people allowed beforehand: what may be used, and what is over."""
 _TRACES: Final = ("attempts", "modes", "usage", "langgraph.nested")
 
 
@@ -92,6 +94,8 @@ class Pruned:
     """Runs whose outputs, input and replies were removed."""
     logs: int = 0
     """Runs whose log and checkpoints were removed."""
+    grants: int = 0
+    """Grants that had long allowed nothing any more."""
 
 
 @dataclass(slots=True)
@@ -147,6 +151,10 @@ def prune(store: Store, retention: Retention, now: float) -> Pruned:
     for run_id in work.runs:
         if work.stage(run_id) and run_id not in work.open:
             work.write(partial(_prune_run, work, run_id))
+    for namespace in _GRANTS:
+        grant, more = None, True
+        while more:
+            grant, more = work.write(partial(_prune_grants, work, namespace, grant))
     collect = getattr(store, "collect", None)
     if collect is not None:
         collect()
@@ -223,6 +231,17 @@ def _prune_run(work: _Pass, run_id: str, unit: Unit) -> None:
         work.done.logs += 1
     if new:
         unit.records.put(PRUNED, run_id, done | new)
+
+
+def _prune_grants(work: _Pass, namespace: str, after: str | None, unit: Unit) -> tuple[str | None, bool]:
+    """Remove the grants of a page that expired ``dedup_ttl`` ago, or were given then and are used up or revoked."""
+    page = unit.records.list(namespace, after=after, limit=_PAGE)
+    for row in page:
+        over = row.value["expires_at" if namespace == _GRANTS[0] else "granted_at"]
+        if work.now - over >= work.retention.dedup_ttl:
+            unit.records.delete(namespace, row.key)
+            work.done.grants += 1
+    return (page[-1].key if page else after), len(page) == _PAGE
 
 
 def _forget(unit: Unit, namespaces: tuple[str, ...], run_id: str) -> None:
