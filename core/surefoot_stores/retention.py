@@ -45,7 +45,7 @@ _DROP_CALL: Final = "DELETE FROM calls WHERE call_id = ?"
 _ERASE_OUTPUTS: Final = "UPDATE checkpoints SET output = NULL WHERE run_id = ?"
 _DROP_LOG: Final = ("DELETE FROM checkpoints WHERE run_id = ?", "DELETE FROM events WHERE run_id = ?")
 # Namespaces whose keys are the run's id, or begin with it and a slash.
-_PAYLOADS: Final = ("inputs", "history", "journal")
+_PAYLOADS: Final = ("inputs", "history", "journal", "mcp_passed")
 _GRANTS: Final = ("approvals.grants", "approvals.grants.closed")
 """What people allowed beforehand: what may be used, and what is over."""
 _TRACES: Final = ("attempts", "modes", "usage", "langgraph.nested")

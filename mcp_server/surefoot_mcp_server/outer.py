@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Counted", "counted", "refused"]
 
 _PASSED: Final = "mcp_passed"
-"""Records by call, entry and key: the request of that call has been sent to the server."""
+"""Records by run, call, entry and key: the request of that call has been sent to the server. Retention removes them with the payloads."""
 
 
 class Counted(Enum):
@@ -45,7 +45,7 @@ async def counted(governor: Governor, asked: Asked) -> Counted:
         row = unit.calls.get(call_id)
         if row is None or (row.tenant, row.args_digest) != (governor.tenant, digest) or row.tool.rpartition("/")[2] != asked.tool:
             return Counted.NOT_HERE
-        place = f"{row.call_id}/{row.entry}/{hashlib.sha256((asked.key or '').encode()).hexdigest()[:16]}"
+        place = f"{row.run_id}/{row.call_id}/{row.entry}/{hashlib.sha256((asked.key or '').encode()).hexdigest()[:16]}"
         waiting = row.state is CallState.INTENT and guard.is_running(row)
         if not waiting or unit.records.get(_PASSED, place) is not None:
             return Counted.BEFORE

@@ -17,6 +17,7 @@ import surefoot
 from surefoot import CallState, Guard, InDoubt, UsageError
 from surefoot_mcp import _support
 from surefoot_mcp_server.wire import EFFECT, KEY
+from surefoot_stores.retention import Retention, prune
 
 SHOP = Path(__file__).parent.parent / "surefoot_mcp_server" / "shop_server.py"
 pytestmark = pytest.mark.filterwarnings("ignore:Field 'lifespan' has an incomplete definition")  # SDK 1.26 with a newer pydantic-settings
@@ -112,6 +113,28 @@ async def test_a_counted_request_passes_once_i31(tmp_path: Path) -> None:
             await surefoot.wrap(twice, guard=guard)()
     assert len(effects(tmp_path)) == 1
     assert [result.get("_meta", {}).get("surefoot/error", {}).get("code") for result in sent] == [None, "idempotency_in_flight"]
+    guard.close()
+
+
+async def test_what_has_passed_is_forgotten_with_its_run(tmp_path: Path) -> None:
+    """What the proxy notes of a call that counts elsewhere lasts as long as the run's payloads, and no longer (AS-74)."""
+    guard = Guard(store(tmp_path))
+    async with session(tmp_path, guard, proxy=store(tmp_path)) as client:
+
+        async def agent() -> Any:
+            return (await client.call_tool("pay", {"amount": 7})).content[0].text
+
+        with surefoot.run("invoice-7"):
+            await surefoot.wrap(agent, guard=guard)()
+
+    def noted() -> int:
+        return len(guard.store.run(lambda tx: tx.records.list("mcp_passed"), write=False))
+
+    ages, now = Retention(payload_ttl=10.0, dedup_ttl=1000.0, max_run_age=100.0), guard.clock()
+    prune(guard.store, ages, now + 5)
+    assert noted() == 1
+    prune(guard.store, ages, now + 500)
+    assert noted() == 0
     guard.close()
 
 
