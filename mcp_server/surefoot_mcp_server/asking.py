@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -30,14 +29,14 @@ _ENVELOPE: Final[dict[str, Any]] = {
 _PATIENCE: Final = 30.0
 
 
-async def tools_of(command: Sequence[str]) -> dict[str, Any]:
+async def tools_of(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
     """Start a server, list its tools and end it. Raises :class:`~surefoot.IntegrityError` when it does not list them."""
-    child = await Child.start(command)
+    child = await Child.start(command, environment)
     told = lines(child.stdout)
     numbers = itertools.count(1)
 
     async def say(message: Mapping[str, Any]) -> None:
-        child.stdin.write(dump(message))
+        await child.sink.write(dump(message))
 
     async def ask(method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         about = f"surefoot-{next(numbers)}"
@@ -58,14 +57,14 @@ async def tools_of(command: Sequence[str]) -> dict[str, Any]:
         child.close()
 
 
-async def tools_at(upstream: str) -> dict[str, Any]:
+async def tools_at(upstream: str, authorization: str | None) -> dict[str, Any]:
     """List the tools of a server that speaks HTTP. Raises :class:`~surefoot.IntegrityError` when it does not list them."""
     from surefoot_mcp_server.upstream import BROKEN, Upstream
 
     numbers = itertools.count(1)
     headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
-    if (own := os.environ.get("SUREFOOT_MCP_AUTHORIZATION")) is not None:
-        headers["authorization"] = own
+    if authorization is not None:
+        headers["authorization"] = authorization
 
     async with Upstream() as server:
 

@@ -7,11 +7,12 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from surefoot import UsageError
+from surefoot_mcp_server.lines import Sink
 
 __all__ = ["Child"]
 
@@ -30,15 +31,26 @@ class Child:
         assert process.stdout is not None  # noqa: S101 - asked for below
         assert process.stdin is not None  # noqa: S101 - as above
         self.stdout = process.stdout
-        self.stdin = process.stdin
+        self.sink = Sink(process.stdin)
+        self.on_lost: Any = None
+        """Nobody calls it: a server on a pipe loses all requests or none."""
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> Child:
-        """Start a server. Raises :class:`~surefoot.UsageError` when there is no such command (I32: nothing but the user names one)."""
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Child:
+        """Start a server, with this ``environment`` beside our own.
+
+        Raises :class:`~surefoot.UsageError` when there is no such command (I32: nothing but the user names one).
+        """
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, limit=_CHUNK, start_new_session=True, preexec_fn=_dies_with_its_parent()
+                *command,
+                stdin=pipe,
+                stdout=pipe,
+                limit=_CHUNK,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+                preexec_fn=_dies_with_its_parent(),
             )
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else str(exc)
@@ -50,13 +62,13 @@ class Child:
         """Whether it has not ended."""
         return self._process.returncode is None
 
-    async def stop(self, hurry: asyncio.Event, patience: float) -> int:
+    async def stop(self, hurry: asyncio.Event, patience: float, /) -> int:
         """End it: by the end of its input, then by SIGTERM, then by SIGKILL, each for its whole process group; return its exit code.
 
         After the end of its input it has ``patience`` seconds, or one second from when ``hurry`` is set. The code is its own where
         it ended by itself, ``128 + n`` where a signal ended it that was not ours, and 0 where ours did.
         """
-        self.stdin.close()
+        self.sink.close()
         ended = asyncio.ensure_future(self._process.wait())
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait({ended, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)

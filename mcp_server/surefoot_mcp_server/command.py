@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -13,14 +15,12 @@ import click
 from surefoot import AdapterUnavailable, Guard, IntegrityError, UsageError
 from surefoot_cli.context import Context, as_json, print_json
 from surefoot_mcp_server.asking import tools_at, tools_of
-from surefoot_mcp_server.child import Child
-from surefoot_mcp_server.governor import Governor
+from surefoot_mcp_server.endpoint import Endpoint, guarding
+from surefoot_mcp_server.headers import Door
 from surefoot_mcp_server.lines import sink_of, source_of
 from surefoot_mcp_server.people import void
 from surefoot_mcp_server.pins import Pins
-from surefoot_mcp_server.probe import Prober
-from surefoot_mcp_server.rules import Rules, named_after
-from surefoot_mcp_server.stdio import Relay
+from surefoot_mcp_server.servers import Server, named, read
 from surefoot_mcp_server.wrapping import unwrap, wrap
 
 __all__ = ["mcp"]
@@ -35,6 +35,15 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
     return {tool: reader for tool, _, reader in pairs}
 
 
+_SERVERS = (
+    click.option("--upstream", metavar="URL", help="The server, where it speaks HTTP, instead of CMD."),
+    click.option(
+        "--servers",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A file with several servers behind one endpoint, and what is said of their tools, instead of CMD.",
+    ),
+)
 _GOVERNING = (
     click.option("--name", metavar="NAME", help="Name of the server in the ledger; default: made of its command."),
     click.option("--read", "reads", multiple=True, metavar="PATTERN", help="Tools that change nothing: they may always run again."),
@@ -52,9 +61,21 @@ _GOVERNING = (
 
 def governing(command: F) -> F:
     """Add the options that say how calls are governed."""
-    for option in reversed(_GOVERNING):
+    for option in reversed((*_SERVERS, *_GOVERNING)):
         command = option(command)
     return command
+
+
+def _servers(file: Path | None, command: tuple[str, ...], upstream: str | None, **said: Any) -> list[Server]:
+    """Return the servers that the options name. Raises :class:`~surefoot.UsageError` for options that a file's servers have there."""
+    if file is None:
+        return [named(command, upstream, said.pop("name"), said.pop("timeout"), **said)]
+    given = [name for name, value in said.items() if value not in (None, (), {}, "")]
+    if command or upstream or given:
+        raise UsageError(
+            f"with --servers, say in {file} what the servers are and what their tools do; only --policy and --wait go beside it"
+        )
+    return read(file)
 
 
 @click.group()
@@ -69,59 +90,78 @@ mcp.add_command(unwrap)
 @mcp.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @governing
 @click.option("--grace", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds to go on for at the end of the input.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD [ARGS]...")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[CMD [ARGS]...]")
 @click.pass_obj
 def run(
     context: Context,
     /,
     command: tuple[str, ...],
-    name: str | None,
+    servers: Path | None,
+    upstream: str | None,
     policy: str | None,
-    timeout: float | None,
     wait: float,
     grace: float,
-    **rules: Any,
+    **said: Any,
 ) -> None:
     """Run CMD as an MCP server on standard input and output, and govern its tool calls.
 
     Put it before the server's command in a client's configuration. Options of surefoot stand before CMD.
     """
-    declared, prober = Rules(name or named_after(command), **rules), Prober()
-    guard = Guard(context.url, tools=declared.tools(prober), policy=policy, wait=wait)
+    found = _servers(servers, command, upstream, **said)
+    guard = guarding(found, context.url, policy=policy, wait=wait)
     _log_to_stderr()
-    sys.exit(asyncio.run(_relay(Governor(guard, declared), prober, command, limit=timeout, grace=grace)))
+    sys.exit(asyncio.run(_connected(Endpoint(found, guard, grace), guard)))
 
 
-async def _relay(governor: Governor, prober: Prober, command: tuple[str, ...], *, limit: float | None, grace: float) -> int:
-    await governor.recover()
-    child = await Child.start(command)
+async def _connected(endpoint: Endpoint, guard: Guard) -> int:
+    """Connect the client on standard input and output; return the exit code."""
+    await endpoint.recover()
     client, sink = await source_of(sys.stdin.fileno()), await sink_of(sys.stdout.fileno())
-    relay = Relay(governor, child, client, sink, limit=limit, grace=grace)
-    prober.ask = relay.ask
     try:
-        return await relay.run()
+        connection = await endpoint.connect(client, sink)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, connection.end)
+        return await connection.run()
     finally:
-        await governor.close()
-        governor.guard.close()
+        client.close()
+        sink.close()
+        guard.close()
+
+
+def _one_of(file: Path, name: str | None) -> Server:
+    found = {server.rules.server: server for server in read(file)}
+    if name not in found:
+        raise UsageError(f"say with --name which server of {file} it is: {', '.join(found)}")
+    return found[name]
 
 
 @mcp.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--name", metavar="NAME", help="Name of the server in the ledger, as for 'run' and 'serve'.")
 @click.option("--dry-run", is_flag=True, help="Show what has changed, approve nothing.")
 @as_json
-@click.option("--upstream", metavar="URL", help="The server, where it speaks HTTP, instead of CMD.")
+@_SERVERS[0]
+@_SERVERS[1]
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[CMD [ARGS]...]")
 @click.pass_obj
-def pin(context: Context, /, command: tuple[str, ...], name: str | None, upstream: str | None, *, dry_run: bool, as_json: bool) -> None:
-    """Approve the tools of the server that CMD starts, as they are now.
+def pin(
+    context: Context,
+    /,
+    command: tuple[str, ...],
+    name: str | None,
+    upstream: str | None,
+    servers: Path | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Approve the tools of the server that CMD starts, or of the one called NAME in a FILE, as they are now.
 
     From then on a call of a tool that is not as it was approved is refused by the proxy, until this is run again. Exits with 8 where
     something has changed and --dry-run is given.
     """
-    if (upstream is None) is not bool(command):
-        raise UsageError("give either the server's command or --upstream URL")
-    server = name or named_after([upstream] if upstream else command)
-    tools = asyncio.run(tools_at(upstream) if upstream else tools_of(command))
+    known = _one_of(servers, name) if servers is not None else named(command, upstream, name, None)
+    server = known.rules.server
+    tools = asyncio.run(tools_at(known.url, known.authorization) if known.url else tools_of(known.command, known.environment))
     with Guard(context.url) as guard:
         pins = Pins(guard, server)
         found = pins.differences(tools)
@@ -138,9 +178,8 @@ def pin(context: Context, /, command: tuple[str, ...], name: str | None, upstrea
         raise IntegrityError(f"the tools of {server} are not what was approved; approve them with 'surefoot mcp pin'")
 
 
-@mcp.command()
+@mcp.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @governing
-@click.option("--upstream", required=True, metavar="URL", help="The MCP server, as http://host:port/path.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any, told on standard error."
@@ -148,37 +187,41 @@ def pin(context: Context, /, command: tuple[str, ...], name: str | None, upstrea
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A host name to be asked for by, beside this machine's own.")
 @click.option("--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="An origin whose pages may ask, as https://host.")
 @click.option("--forward-authorization", is_flag=True, help="Pass the client's credentials on to the server; default: they stay here.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[CMD [ARGS]...]")
 @click.pass_obj
 def serve(
     context: Context,
     /,
-    upstream: str,
+    command: tuple[str, ...],
+    servers: Path | None,
+    upstream: str | None,
     host: str,
     port: int,
-    name: str | None,
     policy: str | None,
-    timeout: float | None,
     wait: float,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
     *,
     forward_authorization: bool,
-    **rules: Any,
+    **said: Any,
 ) -> None:
-    """Serve an MCP server that speaks streamable HTTP, and govern its tool calls.
+    """Serve MCP servers over streamable HTTP, and govern their tool calls.
 
-    Point the client at this address and the server's path. SUREFOOT_MCP_AUTHORIZATION is sent to the server as Authorization.
+    With --upstream, point the client at this address and the server's path; with CMD or --servers, at this address and /mcp.
+    SUREFOOT_MCP_AUTHORIZATION is sent to the server at URL as Authorization.
     """
+    found = _servers(servers, command, upstream, **said)
+    if forward_authorization and not upstream:
+        raise UsageError("--forward-authorization is for one server with --upstream URL: to others the client's credentials do not pass")
     try:
         from surefoot_mcp_server import serving
     except ImportError as exc:
         raise AdapterUnavailable(f"serving over HTTP needs {exc.name}; run: pip install 'surefoot[mcp-gateway]'") from exc
 
-    declared, prober = Rules(name or named_after([upstream]), **rules), Prober()
-    guard = Guard(context.url, tools=declared.tools(prober), policy=policy, wait=wait)
+    guard = guarding(found, context.url, policy=policy, wait=wait)
     _log_to_stderr()
-    options = serving.options(upstream, hosts, origins, timeout, forward_authorization=forward_authorization)
-    sys.exit(asyncio.run(serving.serve(guard, declared, prober, options, host, port)))
+    listening = serving.Listening(host, port, Door(hosts, origins), forward_authorization)
+    sys.exit(asyncio.run(serving.serve(guard, found, listening)))
 
 
 @mcp.command()

@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 
 from surefoot_mcp_server.wire import Asked
 
-__all__ = ["MISMATCH", "Door", "mismatch", "onward", "parameters", "tenant_of", "unreadable"]
+__all__ = ["MISMATCH", "REFUSED", "Door", "mismatch", "onward", "parameters", "tenant_of", "unreadable"]
 
 MISMATCH: Final = -32020
+REFUSED: Final = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 411, 413, 415, 421, 429})
+"""Statuses with which HTTP and the protocol refuse a request before it is read as a call."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 _ENCODED: Final = re.compile(r"=\?base64\?(?P<payload>[A-Za-z0-9+/=]*)\?=")
 _PARAMETER: Final = "mcp-param-"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -14,18 +14,19 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from surefoot import Effect, IntegrityError, NotCommitted, current_call
 from surefoot_mcp_server import sse
 from surefoot_mcp_server.governor import Answer, Governor, Reply
-from surefoot_mcp_server.headers import MISMATCH, Door, mismatch, onward, parameters, tenant_of, unreadable
+from surefoot_mcp_server.headers import MISMATCH, REFUSED, Door, mismatch, onward, parameters, tenant_of, unreadable
 from surefoot_mcp_server.lines import Overlong
 from surefoot_mcp_server.lost import Died, Lost
 from surefoot_mcp_server.pins import all_tools
 from surefoot_mcp_server.upstream import BROKEN, Upstream, is_stream, pairs
+from surefoot_mcp_server.web import body_of, disconnected, json
 from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, parse
 from surefoot_mcp_server.wire import onward as without_answer
 
@@ -33,8 +34,6 @@ __all__ = ["Gateway", "Options"]
 
 _log = logging.getLogger("surefoot.mcp")
 _METHODS: Final = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"]
-_REFUSED: Final = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 411, 413, 415, 421, 429})
-"""Statuses with which HTTP and the protocol refuse a request before it is read as a call."""
 _SESSION: Final = "mcp-session-id"
 _LIST: Final = "tools/list"
 _LEFT: Final = "its client went away"
@@ -130,17 +129,17 @@ class Gateway:
             return Response(f"the header {name} is not UTF-8", 400)
         if request.method != "POST":
             return await self._pass(request, None)
-        body = await _body(request)
+        body = await body_of(request)
         if body is None:
             return Response(f"a message may have {LIMIT} bytes", 413)
         try:
             message = parse(body)
             if isinstance(message, list) and any(_is_call(one) for one in message):
-                return _json(answer(None, error(-32600, "send tool calls one by one, not in an array")), 400)
+                return json(answer(None, error(-32600, "send tool calls one by one, not in an array")), 400)
             if isinstance(message, dict) and _is_call(message):
                 return await self._call(request, body, message)
         except Malformed as exc:
-            return _json(answer(exc.about, error(exc.code, str(exc))), 400)
+            return json(answer(exc.about, error(exc.code, str(exc))), 400)
         if isinstance(message, dict) and message.get("method") == "notifications/cancelled" and await self._cancelled(request, message):
             return Response(None, 202)
         return await self._pass(request, body)
@@ -232,7 +231,7 @@ class Gateway:
     async def _begun(self, exchange: _Exchange) -> None:
         """Wait for something to give the client; notice when it goes away meanwhile (AS-45)."""
         begun = asyncio.ensure_future(exchange.begun.wait())
-        gone = asyncio.ensure_future(_disconnected(exchange.request))
+        gone = asyncio.ensure_future(disconnected(exchange.request))
         await asyncio.wait({begun, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
             self._leave(exchange)
@@ -245,7 +244,7 @@ class Gateway:
         if given.reply is not None and given.reply.response is not None:
             found: aiohttp.ClientResponse = given.reply.response
             return self._as_it_came(Response(given.reply.line, found.status), found)
-        return _json(answer(exchange.about, given.outcome or {}), 200)
+        return json(answer(exchange.about, given.outcome or {}), 200)
 
     async def _stream(self, exchange: _Exchange) -> AsyncIterator[bytes]:
         """Yield what the server streams; its result only when that is recorded."""
@@ -337,7 +336,7 @@ class Gateway:
             if len(body) > LIMIT:
                 raise Lost(f"the server's answer is longer than {LIMIT} bytes")
         message = loosely(bytes(body))
-        if found.status in _REFUSED:
+        if found.status in REFUSED:
             return Reply(bytes(body), message if isinstance(message, dict) else {}, found, refused=True)
         if not isinstance(message, dict) or identity(message) != exchange.about or not found.ok:
             raise Lost(f"the server answered {found.status}, and not the call")
@@ -375,22 +374,6 @@ def _is_call(message: Any) -> bool:
     return isinstance(message, dict) and message.get("method") == CALL
 
 
-async def _body(request: Request) -> bytes | None:
-    """Return a request's body, or ``None`` where it is too long."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LIMIT:
-            return None
-    return bytes(body)
-
-
-async def _disconnected(request: Request) -> None:
-    with suppress(ClientDisconnect):
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-
 async def _closing(chunks: AsyncIterator[bytes], found: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     with closing(found):
         try:
@@ -398,7 +381,3 @@ async def _closing(chunks: AsyncIterator[bytes], found: aiohttp.ClientResponse) 
                 yield chunk
         except BROKEN as exc:
             _log.warning("a stream from the server broke: %s", type(exc).__name__)
-
-
-def _json(line: bytes, status: int) -> Response:
-    return Response(line, status, media_type="application/json")

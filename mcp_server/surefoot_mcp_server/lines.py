@@ -6,15 +6,42 @@ import asyncio
 import os
 import stat
 import threading
+from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from surefoot_mcp_server.wire import LIMIT
 
-__all__ = ["Overlong", "Sink", "Source", "lines", "sink_of", "source_of"]
+__all__ = ["Hose", "Overlong", "Reads", "Sink", "Source", "Writes", "lines", "sink_of", "source_of"]
 
 _CHUNK: Final = 256 * 1024
+
+
+class Reads(Protocol):
+    """Where a relay's lines come from."""
+
+    reader: asyncio.StreamReader
+
+    @abstractmethod
+    def close(self) -> None:
+        """Read no more."""
+
+
+class Writes(Protocol):
+    """Where a relay's lines go."""
+
+    @abstractmethod
+    async def write(self, line: bytes) -> bool:
+        """Write a line and wait until there is room for the next; return whether somebody is there to read it."""
+
+    @abstractmethod
+    async def watch(self) -> None:
+        """Return when nobody reads it any more."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Say that there is no more."""
 
 
 class Overlong(ValueError):
@@ -79,6 +106,45 @@ class Source:
     def close(self) -> None:
         """Read no more."""
         self._transport.close()
+
+
+class Hose(asyncio.ReadTransport):
+    """Lines from one task to another in this process, at the pace of the one that reads: a source to that one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = asyncio.StreamReader(limit=_CHUNK)
+        self.reader.set_transport(self)  # so it says here when it has enough
+        self._room = asyncio.Event()
+        self._room.set()
+        self._over = False
+
+    async def write(self, line: bytes) -> bool:
+        """Write a line when there is room for it; return whether somebody is there to read it."""
+        await self._room.wait()
+        if self._over:
+            return False
+        self.reader.feed_data(line if line.endswith(b"\n") else line + b"\n")
+        return True
+
+    def end(self) -> None:
+        """Say that there is no more."""
+        self.close()
+        self.reader.feed_eof()
+
+    def close(self) -> None:
+        """Read no more."""
+        self._over = True
+        self._room.set()
+
+    def pause_reading(self) -> None:
+        """Have whoever writes wait."""
+        if not self._over:
+            self._room.clear()
+
+    def resume_reading(self) -> None:
+        """Let whoever writes go on."""
+        self._room.set()
 
 
 async def source_of(fd: int) -> Source:

@@ -3,57 +3,76 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Any, Final
 
 import uvicorn
 
 from surefoot import Guard, UsageError
+from surefoot_mcp_server.endpoint import Endpoint
+from surefoot_mcp_server.front import Front
 from surefoot_mcp_server.governor import Governor
 from surefoot_mcp_server.headers import Door
 from surefoot_mcp_server.http import Gateway, Options
-from surefoot_mcp_server.probe import Ask, Prober
-from surefoot_mcp_server.rules import Rules
+from surefoot_mcp_server.probe import Ask
+from surefoot_mcp_server.servers import Server
 from surefoot_mcp_server.upstream import Upstream
 
-__all__ = ["options", "serve"]
+__all__ = ["Listening", "serve"]
 
-_OWN = 10.0
-
-
-def options(upstream: str, hosts: Sequence[str], origins: Sequence[str], limit: float | None, *, forward_authorization: bool) -> Options:
-    """Return the gateway's options. Raises :class:`~surefoot.UsageError` for a URL that is none."""
-    parts = urlsplit(upstream)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
-        raise UsageError(f"--upstream {upstream!r} is not of the form http://host:port/path")
-    own = os.environ.get("SUREFOOT_MCP_AUTHORIZATION")
-    return Options(upstream, Door(hosts, origins), limit, forward_authorization, own)
+_OWN: Final = 10.0
+_GRACE: Final = 1.0
+"""Seconds that what is under way may go on for when a session ends."""
 
 
-async def serve(guard: Guard, rules: Rules, prober: Prober, given: Options, host: str, port: int) -> int:
-    """Serve until a signal ends it; return the exit code."""
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where it listens, and to whom."""
+
+    host: str
+    port: int
+    door: Door
+    forward_authorization: bool = False
+    """Credentials of the client pass to the one server behind it, where that speaks HTTP."""
+
+
+async def serve(guard: Guard, servers: Sequence[Server], given: Listening) -> int:
+    """Serve until a signal ends it; return the exit code. Raises :class:`~surefoot.UsageError` for an address that cannot be had."""
+    only = servers[0] if len(servers) == 1 else None
+    if only is not None and only.url is not None:  # both sides speak HTTP: it passes byte for byte
+        return await _gateway(guard, only, only.url, given)
+    endpoint = Endpoint(servers, guard, _GRACE)
+    await endpoint.recover()
+    return await _listen(Front(given.door, endpoint), guard, given)
+
+
+async def _gateway(guard: Guard, server: Server, url: str, given: Listening) -> int:
     async with Upstream() as upstream:
-        gateway = Gateway(given, lambda tenant: Governor(guard, rules, tenant), upstream)
-        await Governor(guard, rules).recover()
-        prober.ask = _asking(given, upstream)
-        # h11 reads headers as HTTP has them; the other parser leaves spaces at the end of their values.
-        config = uvicorn.Config(
-            gateway.app, host, port, http="h11", log_level="error", lifespan="off", timeout_graceful_shutdown=3, server_header=False
-        )
-        server = _Server(config)
-        try:
-            await server.serve()
-        except SystemExit:  # uvicorn's answer to an address that it cannot have
-            raise UsageError(f"{host}:{port} cannot be listened on; another process may have it, so give another --port") from None
-        finally:
-            await gateway.close()
-            guard.close()
-        return 0
+        options = Options(url, given.door, server.limit, given.forward_authorization, server.authorization)
+        gateway = Gateway(options, lambda tenant: Governor(guard, server.rules, tenant), upstream)
+        await Governor(guard, server.rules).recover()
+        server.prober.ask = _asking(options, upstream)
+        return await _listen(gateway, guard, given)
+
+
+async def _listen(served: Gateway | Front, guard: Guard, given: Listening) -> int:
+    # h11 reads headers as HTTP has them; the other parser leaves spaces at the end of their values.
+    config = uvicorn.Config(
+        served.app, given.host, given.port, http="h11", log_level="error", lifespan="off", timeout_graceful_shutdown=3, server_header=False
+    )
+    try:
+        await _Server(config).serve()
+    except SystemExit:  # uvicorn's answer to an address that it cannot have
+        msg = f"{given.host}:{given.port} cannot be listened on; another process may have it, so give another --port"
+        raise UsageError(msg) from None
+    finally:
+        await served.close()
+        guard.close()
+    return 0
 
 
 class _Server(uvicorn.Server):

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 import uuid
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from surefoot import Effect, NotCommitted, current_call
-from surefoot_mcp_server.child import Child
 from surefoot_mcp_server.governor import Governor, Reply
-from surefoot_mcp_server.lines import Overlong, Sink, Source, lines
+from surefoot_mcp_server.lines import Overlong, Reads, Writes, lines
 from surefoot_mcp_server.lost import Died, Lost
 from surefoot_mcp_server.people import can_ask
 from surefoot_mcp_server.pins import all_tools
 from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, onward, parse, refusal
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "Server"]
 
 _log = logging.getLogger("surefoot.mcp")
 _CANCELLED: Final = "notifications/cancelled"
@@ -36,7 +35,49 @@ _GONE: Final = 1.0
 _OWN: Final = 10.0
 """Seconds that the server has to answer what we ask ourselves."""
 _LEFT: Final = "its client went away"
+_NO_ANSWER: Final = -32000
 Id: TypeAlias = str | int
+
+
+class Told(Protocol):
+    """Where lines for the server go."""
+
+    gone: asyncio.Event
+    """Nobody reads it any more."""
+
+    @abstractmethod
+    async def write(self, line: bytes) -> bool:
+        """Write a line and wait until there is room for the next; return whether somebody is there to read it."""
+
+
+class Server(Protocol):
+    """The server's side of a relay: a process of our own, or one that is reached over HTTP."""
+
+    on_lost: Any
+    """Called with a request's id and the reason where it gets no answer although the server goes on; the relay sets it."""
+
+    @property
+    @abstractmethod
+    def stdout(self) -> asyncio.StreamReader:
+        """What it says."""
+
+    @property
+    @abstractmethod
+    def sink(self) -> Told:
+        """What it is told."""
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether it has not ended."""
+
+    @abstractmethod
+    async def stop(self, hurry: asyncio.Event, patience: float, /) -> int:
+        """End it, within ``patience`` seconds or as soon as there is hurry; return its exit code."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is left of it."""
 
 
 @dataclass(slots=True)
@@ -65,12 +106,13 @@ class Relay:
     something in the middle of a call. A tool call in flight holds up nothing: it is a task of its own.
     """
 
-    def __init__(self, governor: Governor, child: Child, client: Source, sink: Sink, *, limit: float | None, grace: float) -> None:
+    def __init__(self, governor: Governor, server: Server, client: Reads, sink: Writes, *, limit: float | None, grace: float) -> None:
         self._governor = governor
-        self._child = child
+        self._server = server
         self._client = client
         self._to_client = sink
-        self._to_server = Sink(child.stdin)
+        self._to_server = server.sink
+        server.on_lost = self._lost
         self._limit = limit
         self._grace = grace
         self._calls: dict[Id, _InFlight] = {}
@@ -105,8 +147,6 @@ class Relay:
     async def run(self) -> int:
         """Relay until one side ends; return the exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._hurry.set)
         inward = loop.create_task(self._from_client())
         outward = loop.create_task(self._from_server())
         helpers = [loop.create_task(self._watch()), loop.create_task(self._hurry.wait())]
@@ -114,12 +154,13 @@ class Relay:
             await asyncio.wait({inward, outward, helpers[1]}, return_when=asyncio.FIRST_COMPLETED)
             if not outward.done():
                 await self._finish(outward)
+            inward.cancel()  # what is read from here on would be begun by nobody
             await self._end_calls(Died("the server ended before it answered") if outward.done() else Lost(_LEFT))
-            code = await self._child.stop(self._hurry, 0 if outward.done() else self._grace)
+            code = await self._server.stop(self._hurry, 0 if outward.done() else self._grace)
             await asyncio.wait({outward}, timeout=_GONE)  # what it said at the end
-            self._child.close()
+            self._server.close()
             for pump in (inward, outward):
-                if pump.done() and isinstance(pump.exception(), Overlong):
+                if pump.done() and not pump.cancelled() and isinstance(pump.exception(), Overlong):
                     _log.error("%s; the connection ends here", pump.exception())
                     code = code or 1
             return code
@@ -129,6 +170,10 @@ class Relay:
             await asyncio.gather(inward, outward, *helpers, return_exceptions=True)
             self._client.close()
             self._to_client.close()
+
+    def end(self) -> None:
+        """End it soon."""
+        self._hurry.set()
 
     async def _watch(self) -> None:
         await self._to_client.watch()
@@ -291,7 +336,7 @@ class Relay:
 
     async def _dispatch(self, about: Id, line: bytes, call: _InFlight) -> Reply:
         """Send the call to the server and wait for its response: the body of the governed call."""
-        if not self._child.running or self._to_server.gone.is_set():
+        if not self._server.running or self._to_server.gone.is_set():
             raise NotCommitted("the server has ended")
         if not call.wanted:
             raise NotCommitted("its client cancelled it before it was sent")
@@ -336,6 +381,20 @@ class Relay:
                 if len(self._late) > _MOST_LATE:
                     del self._late[next(iter(self._late))]
 
+    def _lost(self, about: Id, why: Exception) -> None:
+        """Take it that a request gets no answer: a doubt where ``why`` is a :class:`.lost.Lost`, else the server has not got it."""
+        call, own = self._calls.get(about), self._own.get(about)
+        if own is not None:
+            if not own.done():
+                own.set_exception(why)
+        elif call is not None and isinstance(why, Lost):
+            self._lose(about, call, why)
+        elif call is not None and call.replied is not None and not call.replied.done():
+            call.replied.set_exception(why)
+        elif about in self._others:
+            self._others.discard(about)
+            self._spawn(self._to_client.write(answer(about, error(_NO_ANSWER, str(why)))))
+
     def _leave(self, call: _InFlight) -> None:
         call.wanted = False
         call.left.set()
@@ -367,7 +426,7 @@ class Relay:
     # --- from the server
 
     async def _from_server(self) -> None:
-        async for line in lines(self._child.stdout):
+        async for line in lines(self._server.stdout):
             if self._calls or self._others or self._late or self._own or self._tools is not None:
                 await self._told(line)
             else:

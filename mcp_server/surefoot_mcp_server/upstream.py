@@ -35,6 +35,10 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         """Return it, ready to send."""
+        return self.open()
+
+    def open(self) -> Self:
+        """Return it, ready to send, to be closed by :meth:`close`. Needs a running event loop."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
@@ -47,6 +51,10 @@ class Upstream:
         return self
 
     async def __aexit__(self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None) -> None:
+        """Close every connection."""
+        await self.close()
+
+    async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
 

@@ -24,6 +24,7 @@ __all__ = [
     "dump",
     "error",
     "identity",
+    "is_modern",
     "key_of",
     "kind_of",
     "loosely",
@@ -108,11 +109,22 @@ class Asked:
         state = rounds.get("requestState")
         answered = (state, rounds.get("inputResponses")) if isinstance(state, str) and state.startswith(OURS) else None
         envelope = {name: value for name, value in meta.items() if name in _ENVELOPE}
-        revision = meta.get(_REVISION)
-        modern = isinstance(revision, str) and revision >= _FIRST_WITH_KINDS
+        modern = _is_modern(meta)
         effect = meta.get(EFFECT)
         key, outer = key_of(params, meta), effect if isinstance(effect, str) else None
         return cls(params["name"], arguments or {}, key, {} if answered else rounds, modern, envelope, headers or {}, outer, answered)
+
+
+def _is_modern(meta: Mapping[str, Any]) -> bool:
+    revision = meta.get(_REVISION)
+    return isinstance(revision, str) and revision >= _FIRST_WITH_KINDS
+
+
+def is_modern(message: Mapping[str, Any]) -> bool:
+    """Return whether a message says that it is of a revision without sessions."""
+    params = message.get("params")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    return isinstance(meta, dict) and _is_modern(meta)
 
 
 def onward(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from typing import Any
 from mcp_support import HERE, call_params
 from wire_child import Boundaries, ungoverned
 
-from surefoot import Guard
 from surefoot_mcp_server import child, serving
+from surefoot_mcp_server.endpoint import guarding
 from surefoot_mcp_server.governor import Governor
+from surefoot_mcp_server.headers import Door
 from surefoot_mcp_server.http import Gateway
-from surefoot_mcp_server.probe import Prober
 from surefoot_mcp_server.rules import Rules
+from surefoot_mcp_server.servers import Server
 from surefoot_mcp_server.upstream import Upstream
 
 __all__ = ["main"]
@@ -38,16 +39,15 @@ def _gateway(told: dict[str, Any], client: int) -> None:
     shop = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=ends_with_its_parent)  # noqa: PLW1509 - there is no other thread yet
     assert shop.stdout is not None
     upstream = f"http://127.0.0.1:{int(shop.stdout.readline())}/mcp"
-    rules, prober = Rules("shop", **told["rules"]), Prober()
-    guard = Guard(told["store"], tools=rules.tools(prober), wait=20.0)
+    server = Server(Rules("shop", **told["rules"]), url=upstream)
+    guard = guarding([server], told["store"], wait=20.0)
     victims = {"client": lambda: client, "proxy": os.getpid, "server": lambda: shop.pid}
     boundaries = Boundaries(told["at"], victims[told["victim"]])
     for owner, name in ((Gateway, "_take"), (Gateway, "_reply"), (Gateway, "_whole"), (Upstream, "send"), (guard.store, "arun")):
         boundaries.around(owner, name)
     if told.get("ungoverned"):
         Governor.call = ungoverned  # type: ignore[method-assign,assignment]
-    given = serving.options(upstream, [], [], None, forward_authorization=False)
-    asyncio.run(serving.serve(guard, rules, prober, given, "127.0.0.1", 0))
+    asyncio.run(serving.serve(guard, [server], serving.Listening("127.0.0.1", 0, Door())))
     shop.kill()
     shop.communicate()
     (Path(told["folder"]) / "crossed").write_text(str(boundaries.crossed))

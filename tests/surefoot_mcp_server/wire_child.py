@@ -18,14 +18,14 @@ from typing import Any
 
 from mcp_support import SHOP, call_params
 
-from surefoot import Guard
 from surefoot_mcp_server import command
 from surefoot_mcp_server.child import Child
+from surefoot_mcp_server.endpoint import Endpoint, guarding
 from surefoot_mcp_server.governor import Answer, Governor
 from surefoot_mcp_server.lines import Sink
 from surefoot_mcp_server.lost import Lost
-from surefoot_mcp_server.probe import Prober
 from surefoot_mcp_server.rules import Rules
+from surefoot_mcp_server.servers import Server
 from surefoot_mcp_server.stdio import Relay
 from surefoot_mcp_server.wire import Asked
 
@@ -72,25 +72,24 @@ async def ungoverned(_self: Governor, _asked: Asked, dispatch: Any, *_: Any) -> 
 
 def _proxy(told: dict[str, Any], client: int) -> None:
     folder = Path(told["folder"])
-    rules, prober = Rules("shop", **told["rules"]), Prober()
-    governor = Governor(Guard(told["store"], tools=rules.tools(prober), wait=20.0), rules)
+    shop = Server(Rules("shop", **told["rules"]), (sys.executable, "-S", "-E", SHOP, told["effects"]))
+    guard = guarding([shop], told["store"], wait=20.0)
     server: list[Child] = []
     victims = {"client": lambda: client, "proxy": os.getpid, "server": lambda: server[0]._process.pid}
     boundaries = Boundaries(told["at"], victims[told["victim"]])
     start = Child.start
 
-    async def started(what: Any) -> Child:
-        child = await start(what)
+    async def started(*what: Any) -> Child:
+        child = await start(*what)
         server.append(child)
         return child
 
     Child.start = started  # type: ignore[method-assign,assignment]
-    for owner, name in ((Relay, "_ask"), (Relay, "_told"), (Sink, "write"), (governor.guard.store, "arun")):
+    for owner, name in ((Relay, "_ask"), (Relay, "_told"), (Sink, "write"), (guard.store, "arun")):
         boundaries.around(owner, name)
     if told.get("ungoverned"):
         Governor.call = ungoverned  # type: ignore[method-assign,assignment]
-    shop = [sys.executable, "-S", "-E", SHOP, told["effects"]]
-    code = asyncio.run(command._relay(governor, prober, tuple(shop), limit=None, grace=1.0))
+    code = asyncio.run(command._connected(Endpoint([shop], guard, 1.0), guard))
     (folder / "crossed").write_text(str(boundaries.crossed))
     os._exit(code)
 
