@@ -25,9 +25,10 @@ from surefoot_mcp_server.headers import MISMATCH, REFUSED, Door, mismatch, onwar
 from surefoot_mcp_server.lines import Overlong
 from surefoot_mcp_server.lost import Died, Lost
 from surefoot_mcp_server.pins import all_tools
-from surefoot_mcp_server.upstream import BROKEN, Upstream, is_stream, pairs
+from surefoot_mcp_server.questions import Place, Questions
+from surefoot_mcp_server.upstream import BROKEN, STREAM, Upstream, is_stream, pairs
 from surefoot_mcp_server.web import body_of, disconnected, json
-from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, parse
+from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, loosely, parse, refusal
 from surefoot_mcp_server.wire import onward as without_answer
 
 __all__ = ["Gateway", "Options"]
@@ -36,6 +37,7 @@ _log = logging.getLogger("surefoot.mcp")
 _METHODS: Final = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"]
 _SESSION: Final = "mcp-session-id"
 _LIST: Final = "tools/list"
+_CANCELLED: Final = "notifications/cancelled"
 _LEFT: Final = "its client went away"
 _MOST_LATE: Final = 10_000
 _MOST_TENANTS: Final = 1000
@@ -70,15 +72,28 @@ class _Exchange:
     """The server's response has begun and is a stream, or there is an answer."""
     stream: aiohttp.ClientResponse | None = None
     answer: Answer | None = None
-    left: bool = False
+    asks: bool = False
+    """Its client was asked on a stream of ours, which the rest comes on."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its client went away."""
     replied: asyncio.Task[Reply] | None = None
     elsewhere: bool = False
     """The server closed the stream, to give the rest on another one."""
 
     @property
-    def place(self) -> tuple[str, str, str | int]:
+    def client(self) -> Place:
+        """Whose it is."""
+        return (self.governor.tenant, self.request.headers.get(_SESSION, ""))
+
+    @property
+    def place(self) -> tuple[Place, str | int]:
         """Tells this request from another client's with an equal id (CVE-2026-25536)."""
-        return (self.governor.tenant, self.request.headers.get(_SESSION, ""), self.about)
+        return (self.client, self.about)
+
+    @property
+    def left(self) -> bool:
+        """Whether its client went away."""
+        return self.gone.is_set()
 
     @property
     def unsafe(self) -> bool:
@@ -104,8 +119,9 @@ class Gateway:
         self._server = server
         self._governors: dict[str, Governor] = {}
         self._running: set[_Exchange] = set()
-        self._late: dict[tuple[str, str, str | int], str] = {}
+        self._late: dict[tuple[Place, str | int], str] = {}
         """Calls whose stream the server closed, to give the rest on another one."""
+        self._questions = Questions()
         self._tasks: set[asyncio.Task[Any]] = set()
         parts = urlsplit(options.upstream)
         self._origin = f"{parts.scheme}://{parts.netloc}"
@@ -140,9 +156,21 @@ class Gateway:
                 return await self._call(request, body, message)
         except Malformed as exc:
             return json(answer(exc.about, error(exc.code, str(exc))), 400)
-        if isinstance(message, dict) and message.get("method") == "notifications/cancelled" and await self._cancelled(request, message):
+        return await (self._other(request, body, message) if isinstance(message, dict) else self._pass(request, body))
+
+    async def _other(self, request: Request, body: bytes, message: Mapping[str, Any]) -> Response:
+        """Pass a message on that is no tool call, unless it is about one, or the answer to a question of ours."""
+        method, client = message.get("method"), self._client(request)
+        ours = self._questions.answered(client, message) if method is None else method == _CANCELLED and self._cancelled(request, message)
+        if ours:
             return Response(None, 202)
-        return await self._pass(request, body)
+        response = await self._pass(request, body)
+        if method == "initialize":
+            self._questions.greeted((client[0], response.headers.get(_SESSION, "")), message.get("params"))
+        return response
+
+    def _client(self, request: Request) -> Place:
+        return (tenant_of(request.headers.get("authorization")), request.headers.get(_SESSION, ""))
 
     def _governor(self, request: Request) -> Governor:
         tenant = tenant_of(request.headers.get("authorization"))
@@ -190,10 +218,10 @@ class Gateway:
 
     async def _watched(self, request: Request, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the events of a stream; the result of a call whose own stream ended before is recorded before it passes."""
-        governor, session = self._governor(request), request.headers.get(_SESSION, "")
+        governor, client = self._governor(request), self._client(request)
         async for event in sse.events(chunks):
             about = identity(event.message)
-            call_id = self._late.pop((governor.tenant, session, about), None) if about is not None else None
+            call_id = self._late.pop((client, about), None) if about is not None else None
             if call_id is not None:
                 await governor.landed(call_id, event.message, given=True)
             yield event.raw
@@ -221,11 +249,13 @@ class Gateway:
         except asyncio.CancelledError:
             self._leave(exchange)
             raise
+        if exchange.asks:
+            return StreamingResponse(self._stream(exchange), media_type=STREAM)
         if exchange.stream is not None:
             return self._as_it_came(StreamingResponse(self._stream(exchange), exchange.stream.status), exchange.stream)
         return self._answered(exchange)
 
-    def _at(self, place: tuple[str, str, str | int]) -> _Exchange | None:
+    def _at(self, place: tuple[Place, str | int]) -> _Exchange | None:
         return next((one for one in self._running if one.place == place), None)
 
     async def _begun(self, exchange: _Exchange) -> None:
@@ -256,7 +286,7 @@ class Gateway:
 
     def _leave(self, exchange: _Exchange) -> None:
         """Note that the client is gone: the server is told by the end of its connection, unless the call is unsafe (AS-45)."""
-        exchange.left = True
+        exchange.gone.set()
         while not exchange.pieces.empty():
             exchange.pieces.get_nowait()
         if exchange.replied is not None and not exchange.replied.done() and not exchange.unsafe:
@@ -270,17 +300,27 @@ class Gateway:
     async def _govern(self, exchange: _Exchange) -> None:
         """Take a call through its governor; whether its client stays or not, what becomes of it is recorded."""
         try:
+            able = not exchange.asked.modern and self._questions.able(exchange.client)
             given = exchange.answer = await exchange.governor.call(
-                exchange.asked, partial(self._dispatch, exchange), partial(self._listed, exchange)
+                exchange.asked,
+                partial(self._dispatch, exchange),
+                partial(self._listed, exchange),
+                partial(self._elicit, exchange) if able else None,
             )
             if exchange.left and given.reply is not None and given.call_id is not None:
                 await exchange.governor.undelivered(given.call_id)
-            if exchange.stream is not None and not exchange.elsewhere:
-                await exchange.put(given.reply.line if given.reply else sse.of(answer(exchange.about, given.outcome or {})))
+            if (exchange.asks or exchange.stream is not None) and not exchange.elsewhere:
+                await exchange.put(_last(exchange, given))
         finally:
             self._running.discard(exchange)
             exchange.begun.set()
             await exchange.put(None)
+
+    async def _elicit(self, exchange: _Exchange, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Ask the client's user in the middle of a call, on a stream that begins with the question."""
+        exchange.asks = True
+        exchange.begun.set()
+        return await self._questions.ask(exchange.client, exchange.put, exchange.gone, params)
 
     async def _listed(self, exchange: _Exchange) -> Mapping[str, Any]:
         """Return the server's tools, as it lists them to this client now: over HTTP nobody tells when they change."""
@@ -360,14 +400,27 @@ class Gateway:
             raise Lost("the server closed the stream, and said that the rest comes on another one")
         raise Died("the server closed the stream before it answered")
 
-    async def _cancelled(self, request: Request, message: Mapping[str, Any]) -> bool:
+    def _cancelled(self, request: Request, message: Mapping[str, Any]) -> bool:
         """Take the cancellation of an unsafe call, which is finished and recorded instead; return whether it was one."""
         params = message.get("params")
         about = identity({"id": params.get("requestId")}) if isinstance(params, dict) else None
         if about is None:
             return False
-        found = self._at((self._governor(request).tenant, request.headers.get(_SESSION, ""), about))
+        found = self._at((self._client(request), about))
         return found is not None and found.unsafe
+
+
+def _last(exchange: _Exchange, given: Answer) -> bytes:
+    """Return the last event of a stream: the response, as it came where it came as one."""
+    reply = given.reply
+    if reply is None:
+        return sse.of(answer(exchange.about, given.outcome or {}))
+    if exchange.stream is not None:
+        return reply.line
+    if identity(reply.message) == exchange.about:
+        return sse.of(dump(reply.message))
+    text = f"{exchange.asked.tool} was not executed: the server refused the request with the HTTP status {reply.response.status}."
+    return sse.of(answer(exchange.about, refusal(exchange.asked, text, "not_executed")))
 
 
 def _is_call(message: Any) -> bool:

@@ -68,7 +68,7 @@ async def mcp(request: Request) -> Response:  # noqa: C901 - one branch for each
         return Response(None, 202)
     if message.get("method") == "initialize":
         hello = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "shop", "version": "1"}}
-        return JSONResponse({"jsonrpc": "2.0", "id": about, "result": hello})
+        return JSONResponse({"jsonrpc": "2.0", "id": about, "result": hello}, headers={"mcp-session-id": f"s{about}"})
     if message.get("method") == "server/discover":  # it is of the revision before that
         return JSONResponse({"jsonrpc": "2.0", "id": about, "error": {"code": -32601, "message": "Method not found"}})
     if message.get("method") == "test/describe":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from mcp_support import Proxy, call_params, code_of, eventually, proxy, words
-from test_http import HEADERS, Shop, gateway, running, shop
+from test_http import HEADERS, Client, Shop, gateway, running, shop
 
 from surefoot.plugins import Plugins
 from surefoot_cli.main import cli
@@ -136,13 +139,67 @@ async def test_a_forged_answer_decides_nothing(tmp_path: Path, policy: str, forg
 
 
 async def test_rounds_over_http(tmp_path: Path, policy: str, shop: Shop) -> None:
-    """Over HTTP too a client of the new revision asks its user; one of an old revision is told the approval's id."""
+    """Over HTTP too a client of the new revision asks its user; one of an old revision that has not said it can is told the id."""
     async with gateway(tmp_path, shop.url, policy=policy) as client:
         asked: dict[str, Any] = {"headers": {**HEADERS, "mcp-name": "pay"}, "_meta": CAPABLE}
         first = (await client.outcome("pay", **asked))["result"]
         more = {"requestState": first["requestState"], "inputResponses": {"approval": YES}}
         assert words(await client.outcome("pay", **asked, **more)) == "paid"
         assert code_of(await client.outcome("pay")) == "approval_pending"
+        assert len(shop.effects()) == 1
+
+
+@asynccontextmanager
+async def asking(client: Client, tool: str, number: int = 1) -> AsyncIterator[tuple[dict[str, str], AsyncIterator[dict[str, Any]]]]:
+    """Begin a session of an old revision, call a tool in it, and yield the headers that name it and what is said on the call's stream."""
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}, "clientInfo": {"name": "t", "version": "1"}}
+    begun = await client.post("/mcp", json={"jsonrpc": "2.0", "id": number, "method": "initialize", "params": hello})
+    named = {"mcp-session-id": begun.headers["mcp-session-id"]}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call_params(tool)}
+    async with client.stream("POST", "/mcp", json=body, headers=named) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        yield named, (json.loads(line.removeprefix("data: ")) async for line in stream.aiter_lines() if line.startswith("data: "))
+
+
+SAID = [("pay", YES, "paid", 1), ("stream", YES, "stream done", 1), ("forbidden", YES, "403", 0), ("pay", NO[0], "denied it", 0)]
+
+
+@pytest.mark.parametrize(("tool", "said", "told", "effects"), SAID)
+async def test_old_revisions_over_http(tmp_path: Path, shop: Shop, tool: str, said: Any, told: str, effects: int) -> None:
+    """Over HTTP a client of an old revision is asked on the stream of its call, and gets the result there, whatever the server sends."""
+    file = tmp_path / "policy.toml"
+    file.write_text('[[tools]]\ntool = "shop/*"\ndecision = "approve"\n')
+    async with gateway(tmp_path, shop.url, policy=str(file)) as client, asking(client, tool) as (named, heard):
+        question = await anext(heard)
+        assert (question["method"], shop.effects()) == ("elicitation/create", [])
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": said}
+        assert (await client.post("/mcp", json=reply, headers=named)).status_code == 202
+        assert told in words([message async for message in heard][-1])
+        assert len(shop.effects()) == effects
+
+
+async def test_nobody_else_answers_i27(tmp_path: Path, policy: str, shop: Shop) -> None:
+    """I27: another session, and another credential, cannot answer a client's question; the client's own answer counts."""
+    async with gateway(tmp_path, shop.url, policy=policy) as client, asking(client, "pay") as (named, heard):
+        yes = {"jsonrpc": "2.0", "id": (await anext(heard))["id"], "result": YES}
+        for headers in ({}, {"mcp-session-id": "s2"}, {**named, "authorization": "Bearer other"}):
+            await client.post("/mcp", json=yes, headers=headers)
+        assert shop.effects() == []
+        await client.post("/mcp", json=yes | {"result": {"action": "cancel"}}, headers=named)
+        assert code_of(await anext(heard)) == "approval_pending"
+        assert shop.effects() == []
+
+
+async def test_a_client_that_leaves_is_asked_no_more(tmp_path: Path, policy: str, shop: Shop) -> None:
+    """A call whose client goes away while its user is asked has no effect; the approval waits for the command line."""
+    async with gateway(tmp_path, shop.url, policy=policy) as client:
+        async with asking(client, "pay") as (named, heard):
+            yes = {"jsonrpc": "2.0", "id": (await anext(heard))["id"], "result": YES}
+        (waiting,) = client.guard.approvals.list()
+        assert shop.effects() == []
+        client.guard.approvals.approve(waiting.id, by="maria")
+        assert words(await client.outcome("pay")) == "paid"
+        await client.post("/mcp", json=yes, headers=named)
         assert len(shop.effects()) == 1
 
 
