@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from surefoot import CallRecord, Store
     from surefoot_conformance.table import Cell
 
-__all__ = ["MemoryHarness", "Oracle", "SqliteHarness", "StoreBench", "StoreHarness"]
+__all__ = ["MemoryHarness", "Oracle", "SqliteHarness", "SqliteOracle", "StoreBench", "StoreHarness"]
 
 _FULL: Final = 2
 
@@ -117,7 +117,7 @@ class SqliteHarness(StoreHarness):
 
     def oracle(self, folder: Path) -> Oracle:
         """Return plain SQL on the same file."""
-        return _Sql(folder / "s.db")
+        return SqliteOracle(folder / "s.db")
 
     def age(self, folder: Path) -> None:
         """Raise the schema's number."""
@@ -164,11 +164,14 @@ def _connections(before: Callable[[], None] = lambda: None) -> Iterator[list[sql
         sqlite3.connect = real
 
 
-class _Sql(Oracle):
+class SqliteOracle(Oracle):
+    """Plain SQL on a SQLite store's file."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """Return the rows of a query, on a connection of its own."""
         db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=20)
         try:
             return db.execute(sql, values).fetchall()
@@ -176,20 +179,25 @@ class _Sql(Oracle):
             db.close()
 
     def calls(self) -> dict[str, tuple[str, int]]:
-        return {name: (state, version) for name, state, version in self._rows("SELECT call_id, state, version FROM calls")}
+        """Return the state and version of each call, by its id."""
+        return {name: (state, version) for name, state, version in self.rows("SELECT call_id, state, version FROM calls")}
 
     def events(self, run_id: str) -> list[int]:
-        return [seq for (seq,) in self._rows("SELECT seq FROM events WHERE run_id = ? ORDER BY at, seq", run_id)]
+        """Return the numbers of a run's events, in their order."""
+        return [seq for (seq,) in self.rows("SELECT seq FROM events WHERE run_id = ? ORDER BY at, seq", run_id)]
 
     def value(self, namespace: str, key: str) -> Any:
-        rows = self._rows("SELECT value FROM records WHERE namespace = ? AND key = ?", namespace, key)
+        """Return a record's value, ``None`` where there is none."""
+        rows = self.rows("SELECT value FROM records WHERE namespace = ? AND key = ?", namespace, key)
         return json.loads(rows[0][0]) if rows else None
 
     def counter(self, name: str) -> int:
-        return sum(value for (value,) in self._rows("SELECT value FROM counters WHERE name = ?", name))
+        """Return a counter's amount."""
+        return sum(value for (value,) in self.rows("SELECT value FROM counters WHERE name = ?", name))
 
     def sound(self) -> str:
-        (told,) = self._rows("PRAGMA integrity_check")[0]
+        """Return what SQLite finds wrong with the file."""
+        (told,) = self.rows("PRAGMA integrity_check")[0]
         return "" if told == "ok" else told
 
 

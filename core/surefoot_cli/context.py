@@ -16,6 +16,7 @@ import click
 
 from surefoot import Guard, NotFound, UsageError
 from surefoot.plugins import DEFAULT_STORE
+from surefoot_stores.encrypted import expect_plain
 
 __all__ = ["Context", "as_json", "load_object", "moment", "print_json", "table"]
 
@@ -38,11 +39,14 @@ class Context:
 
     def guard(self) -> Guard:
         """Return a guard over a store that exists; looking at one never creates it."""
-        if self.url.startswith("sqlite:///"):
-            path = Path(self.url.removeprefix("sqlite:///"))
+        plain = self.url.removeprefix("encrypted+")
+        if plain.startswith("sqlite:///"):
+            path = Path(plain.removeprefix("sqlite:///"))
             if not path.exists():
                 raise NotFound(f"there is no store at {path.absolute()}; give --store or set SUREFOOT_STORE")
-        return Guard(self.url)
+        guard = Guard(self.url)
+        expect_plain(guard.store)
+        return guard
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON with a schema_version.")

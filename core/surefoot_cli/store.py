@@ -88,7 +88,8 @@ def backup(context: Context, target: Path, as_json: bool) -> None:
     if as_json:
         print_json(backup=str(target.absolute()))
     else:
-        click.echo(f"{target} and {target}.key are a whole store; keep them together")
+        beside = target.with_name(f"{target.name}.key")
+        click.echo(f"{target} and {beside} are a whole store; keep them together" if beside.exists() else f"{target} is a whole store")
 
 
 @store.command()

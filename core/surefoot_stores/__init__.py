@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import os
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.contracts import Store
+from surefoot.errors import SurefootWarning
 from surefoot.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from surefoot_stores.encrypted import EncryptedStore
     from surefoot_stores.memory import MemoryStore
     from surefoot_stores.postgres import PostgresStore
     from surefoot_stores.sqlite import SqliteStore
 
-__all__ = ["MemoryStore", "PostgresStore", "SqliteStore", "surefoot_store"]
+__all__ = ["EncryptedStore", "MemoryStore", "PostgresStore", "SqliteStore", "surefoot_store"]
 
-_HOME: Final = {"MemoryStore": "memory", "PostgresStore": "postgres", "SqliteStore": "sqlite"}
+_HOME: Final = {"EncryptedStore": "encrypted", "MemoryStore": "memory", "PostgresStore": "postgres", "SqliteStore": "sqlite"}
+_ENCRYPTED: Final = "encrypted+"
 
 
 def __getattr__(name: str) -> Any:
@@ -27,7 +32,21 @@ def __getattr__(name: str) -> Any:
 
 @hookimpl
 def surefoot_store(url: str) -> Store | None:
-    """Answer for ``sqlite:///path``, ``postgresql://host/database`` and ``memory://``."""
+    """Answer for ``sqlite:///path``, ``postgresql://host/database`` and ``memory://``, and for each of them behind ``encrypted+``."""
+    from surefoot_stores.encrypted.box import VARIABLE as _VARIABLE
+
+    plain = url.removeprefix(_ENCRYPTED)
+    made = _made(plain)
+    if made is not None and plain != url:
+        from surefoot_stores.encrypted import EncryptedStore
+
+        return EncryptedStore(made)
+    if os.environ.get(_VARIABLE) and not url.startswith("memory://") and made is not None:
+        warnings.warn(f"{_VARIABLE} is set, and {made.url} is not encrypted: write {_ENCRYPTED}{made.url}", SurefootWarning, stacklevel=2)
+    return made
+
+
+def _made(url: str) -> Store | None:
     if url.startswith("memory://"):
         from surefoot_stores.memory import MemoryStore
 

@@ -6,12 +6,14 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from surefoot.contracts import Store, Transaction
 from surefoot.errors import IntegrityError, StoreUnavailable, UsageError
 from surefoot_stores import migrations
+from surefoot_stores.encrypted import EncryptedStore, damaged_seals
 from surefoot_stores.owners import write_once
 from surefoot_stores.payloads import REFERENCES, Payloads
 from surefoot_stores.postgres import PostgresStore, schema
@@ -40,8 +42,9 @@ def _rows(tx: Transaction, query: str, *values: Any) -> Sequence[Any]:
 
 
 def _ours(store: Store) -> SqliteStore | PostgresStore:
-    if isinstance(store, SqliteStore | PostgresStore):
-        return store
+    kept = store.store if isinstance(store, EncryptedStore) else store
+    if isinstance(kept, SqliteStore | PostgresStore):
+        return kept
     raise UsageError(f"the store {store.url} is not one database: give the URL of a SQLite or PostgreSQL store")
 
 
@@ -62,7 +65,7 @@ def stats(store: Store) -> dict[str, Any]:
             found["bytes"] = sum(file.stat().st_size for file in (kept.path, kept.path.with_name(f"{kept.path.name}-wal")) if file.exists())
         return found
 
-    return {"url": kept.url, "schema": schema_of(kept), **kept.run(look, write=False)}
+    return {"url": store.url, "schema": schema_of(kept), **kept.run(look, write=False)}
 
 
 def newest_schema(store: Store) -> int:
@@ -85,12 +88,16 @@ def schema_of(store: Store) -> int:
 def damage(store: Store) -> list[str]:
     """Return what is wrong with a store's tables: pages, rows and large values. The event logs are ``surefoot audit verify``'s."""
     kept = _ours(store)
-    return kept.run(_damaged_rows if isinstance(kept, PostgresStore) else _damaged_file, write=False)
+    found = kept.run(_damaged_file, write=False) if isinstance(kept, SqliteStore) else []
+    if isinstance(store, EncryptedStore):
+        namespaces = kept.run(lambda tx: [name for (name,) in _rows(tx, "SELECT DISTINCT namespace FROM records")], write=False)
+        found = found or store.run(partial(damaged_seals, namespaces), write=False)
+    return found or store.run(_damaged_rows, write=False)
 
 
 def _damaged_file(tx: Transaction) -> list[str]:
     pages = [f"the file: {text}" for (text,) in _rows(tx, f"PRAGMA integrity_check({_MOST})") if text != "ok"]
-    return pages or _damaged_payloads(tx) + _damaged_rows(tx)
+    return pages or _damaged_payloads(tx)
 
 
 def _damaged_payloads(tx: Transaction) -> list[str]:
@@ -120,6 +127,8 @@ def _damaged_rows(tx: Transaction) -> list[str]:
 def backup(store: Store, target: Path) -> None:
     """Copy a SQLite store that may be in use, with the key of its digests, to a new file; the copy is whole and durable.
 
+    An encrypted one has that key inside, and its copy needs the same key as it does.
+
     Raises :class:`~surefoot.UsageError` where the file exists, and for PostgreSQL, which has tools of its own for that.
     """
     kept = _ours(store)
@@ -127,7 +136,7 @@ def backup(store: Store, target: Path) -> None:
         raise UsageError(f"a PostgreSQL store is backed up with the server's own tools: pg_dump --schema={kept.schema_name!r} DATABASE")
     if target.exists():
         raise UsageError(f"{target} exists; a backup never overwrites anything")
-    kept.digest_key()  # which makes the file of the key where there is none yet
+    store.digest_key()  # which makes the file of the key where there is none yet
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:

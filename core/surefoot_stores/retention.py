@@ -24,6 +24,7 @@ from surefoot.engine.transitions import CallEvent
 from surefoot.engine.unit import Unit
 from surefoot.errors import UsageError
 from surefoot.types import CallRecord, CallState, Effect, expect, is_time
+from surefoot_stores.rows import ENDS
 
 __all__ = ["PRUNED", "Pruned", "Retention", "prune"]
 
@@ -38,9 +39,10 @@ _TOOK_EFFECT: Final = frozenset({CallState.COMMITTED, CallState.RAISED})
 _OPEN: Final = frozenset({CallState.INTENT, CallState.IN_DOUBT, CallState.COMPENSATION_FAILED})
 _AS_IF_NEW: Final = frozenset({CallState.FAILED, CallState.COMPENSATED, CallState.SUSPENDED})
 """A call in such a state may run, as one that the ledger does not know may."""
-_ERASE_CALL: Final = "UPDATE calls SET arguments = NULL, value = NULL, error = NULL, version = version + 1 WHERE call_id = ?"
-_SHRINK_CALL: Final = """UPDATE calls SET tenant = '', conversation = '', run_id = '', scope = '', path = '', args_digest = '', owner = '',
-    occurrence = '', alias = NULL, version = version + 1 WHERE call_id = ?"""
+_ERASED: Final = dict.fromkeys(("arguments", "value", "error"))
+_SHRUNK: Final = dict.fromkeys(("tenant", "conversation", "run_id", "scope", "path", "args_digest", "owner", "occurrence"), "") | {
+    "alias": None
+}
 _DROP_CALL: Final = "DELETE FROM calls WHERE call_id = ?"
 _ERASE_OUTPUTS: Final = "UPDATE checkpoints SET output = NULL WHERE run_id = ?"
 _DROP_LOG: Final = ("DELETE FROM checkpoints WHERE run_id = ?", "DELETE FROM events WHERE run_id = ?")
@@ -48,13 +50,15 @@ _DROP_LOG: Final = ("DELETE FROM checkpoints WHERE run_id = ?", "DELETE FROM eve
 _PAYLOADS: Final = ("inputs", "history", "journal", "mcp_passed")
 _GRANTS: Final = ("approvals.grants", "approvals.grants.closed")
 """What people allowed beforehand: what may be used, and what is over."""
-_TRACES: Final = ("attempts", "modes", "usage", "langgraph.nested")
+_TRACES: Final = ("attempts", "modes", "usage", "langgraph.nested", ENDS)
 
 
 class _Rewritable(Protocol):
     """What the tables of a database can do beyond the contract, where nothing is ever deleted."""
 
     def rewrite(self, statement: str, *values: Any) -> int: ...
+
+    def replace(self, record: CallRecord) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,20 +195,21 @@ def _prune_call(work: _Pass, unit: Unit, record: CallRecord) -> bool:
     if not stage or record.sticky or record.state in _OPEN:
         work.open.add(record.run_id)
         return False
-    rewrite, read = cast("_Rewritable", unit.tx).rewrite, record.effect is Effect.READ
+    tx, read = cast("_Rewritable", unit.tx), record.effect is Effect.READ
     if stage > 1 and (read or (record.state in _AS_IF_NEW and not work.store.alive(record.owner))):  # else its body may yet land
-        work.done.removed += rewrite(_DROP_CALL, record.call_id)
+        work.done.removed += tx.rewrite(_DROP_CALL, record.call_id)
         return True
     if record.state in _TOOK_EFFECT and not read:
         day = datetime.fromtimestamp(work.now, UTC).date()
         record = unit.move(record, CallEvent.PRUNED, reason=f"retention removed it on {day}; it is not run again", interrupts=())
         work.done.tombstones += 1
     if (record.arguments, record.value, record.error) != (None, None, None):
-        work.done.payloads += rewrite(_ERASE_CALL, record.call_id)
+        record = record.changed(**_ERASED, version=record.version + 1)
+        work.done.payloads += tx.replace(record)
     if record.state is not CallState.TOMBSTONE:
         work.kept.add(record.run_id)
     elif stage > 1 and _by_slot(record):
-        work.done.hashes += rewrite(_SHRINK_CALL, record.call_id)
+        work.done.hashes += tx.replace(record.changed(**_SHRUNK, version=record.version + 1))
     return False
 
 

@@ -279,6 +279,7 @@ class SqliteStore(Store):
                 key = file.read_text(encoding="ascii").encode() if file.exists() else b""
             if not key:
                 msg = f"{file} is missing or empty, and no request would be recognised without it; restore it, or set SUREFOOT_DIGEST_KEY"
+                msg += f" (a store that is encrypted has none: open encrypted+{self.url})"
                 raise StoreUnavailable(msg)
         except (OSError, UnicodeDecodeError) as exc:
             raise self._unavailable(exc) from exc

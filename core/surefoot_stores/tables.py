@@ -20,7 +20,7 @@ from surefoot_stores.rows import CHECKPOINT as _CHECKPOINT
 from surefoot_stores.rows import EVENT as _EVENT
 from surefoot_stores.rows import MUTABLE as _MUTABLE
 from surefoot_stores.rows import PLACE as _PLACE
-from surefoot_stores.rows import readable
+from surefoot_stores.rows import readable, replacing
 
 __all__ = ["Tables"]
 
@@ -63,6 +63,7 @@ _KNOWN: Final = 5_000
 """So many entries are kept in memory; with more, all are read again."""
 _SMALL: Final = 4_000
 """Characters of a record that is kept in memory."""
+_ERRORS: Final = (sqlite3.Error, UnicodeEncodeError, OverflowError)
 _PAGE: Final = """WHERE ordinal > CASE WHEN ?1 IS NULL THEN 0 ELSE (SELECT ordinal FROM calls WHERE call_id = ?1) END
          AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR run_id = ?3) ORDER BY ordinal LIMIT ?4"""
 _LIST_CALLS: Final = _SELECT_CALLS + _PAGE
@@ -115,28 +116,36 @@ class Tables:
 
     def read(self, query: str, *values: Any) -> list[Any]:
         """Return the rows of a query."""
-        return self._execute(query, values).fetchall()
+        try:
+            return self.db.execute(query, values).fetchall()
+        except _ERRORS as exc:
+            raise self._told(exc) from exc
 
     def write(self, statement: str, values: Sequence[Any]) -> int:
         """Return how many rows a statement changed."""
         if not self._write:
             raise UsageError("this transaction only reads: open it with write=True")
-        return self._execute(statement, values).rowcount
+        try:
+            return self.db.execute(statement, values).rowcount
+        except _ERRORS as exc:
+            raise self._told(exc) from exc
 
     def rewrite(self, statement: str, *values: Any) -> int:
         """Change or remove what the contract only adds to: retention's alone. Returns how many rows that were."""
         self.forget()
         return self.write(statement, values)
 
-    def _execute(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        try:
-            return self.db.execute(statement, values)
-        except sqlite3.IntegrityError as exc:
-            raise IntegrityError(f"a row does not fit the store ({exc})") from exc
-        except (UnicodeEncodeError, OverflowError) as exc:
-            raise UsageError(f"a name or number cannot be stored ({exc}); give valid Unicode, and integers of 64 bits") from exc
-        except sqlite3.Error as exc:
-            raise self._unavailable(exc) from exc
+    def replace(self, record: CallRecord) -> int:
+        """Write a call without what ``record`` has no more, its identity too: retention's alone. Returns how many rows that were."""
+        return self.rewrite(*replacing(record))
+
+    def _told(self, exc: Exception) -> Exception:
+        """Return surefoot's error for one of the driver's."""
+        if isinstance(exc, sqlite3.IntegrityError):
+            return IntegrityError(f"a row does not fit the store ({exc})")
+        if isinstance(exc, UnicodeEncodeError | OverflowError):
+            return UsageError(f"a name or number cannot be stored ({exc}); give valid Unicode, and integers of 64 bits")
+        return self._unavailable(exc)
 
 
 class _Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -30,10 +31,13 @@ def agent(guard: Guard) -> Callable[[str], str]:
     return surefoot.wrap(lambda _what: order(7), guard=guard)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(params=["sqlite", "postgres", "encrypted"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URL of a store with one run of long ago."""
-    made = f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    made = f"sqlite:///{tmp_path}/s.db" if request.param != "postgres" else request.getfixturevalue("postgres_url")
+    if request.param == "encrypted":
+        monkeypatch.setenv("SUREFOOT_STORE_KEY", base64.b64encode(bytes(32)).decode())
+        made = f"encrypted+{made}"
     guard = Guard(made, tools={"order": ToolRule("unsafe", key=["number"])})
     guard.clock = lambda: 1_000_000.0
     with surefoot.run("r"):
@@ -53,7 +57,7 @@ def test_stats_counts_what_is_there(url: str) -> None:
     assert found["calls"] == {"committed": 1}
     assert found["records"]["runs"] == 1
     assert found["bytes"] > 10_000
-    assert found["schema"] == NEWEST[url.partition(":")[0]]
+    assert found["schema"] == NEWEST[url.removeprefix("encrypted+").partition(":")[0]]
     assert "committed" in store(url, "stats").output
 
 
@@ -77,7 +81,7 @@ def test_prune_refuses_ages_that_make_no_sense(url: str, ages: tuple[str, str, s
 def test_a_sound_store_verifies_and_migrates_to_what_it_is(url: str) -> None:
     """A store that was written by this surefoot is sound and up to date."""
     assert store(url, "verify").output == "the store is sound\n"
-    newest = NEWEST[url.partition(":")[0]]
+    newest = NEWEST[url.removeprefix("encrypted+").partition(":")[0]]
     assert json.loads(store(url, "migrate", "--json").output) == {"schema_version": 1, "before": newest, "schema": newest}
 
 
@@ -114,7 +118,7 @@ def test_a_backup_is_a_whole_store_with_its_key(path: Path, url: str, tmp_path: 
 
 def test_a_backup_of_postgres_names_the_tool_for_it(url: str, tmp_path: Path) -> None:
     """PostgreSQL has its own tools; the error says which."""
-    if url.startswith("sqlite"):
+    if not url.startswith("postgres"):
         pytest.skip("a SQLite store is backed up here")
     result = store(url, "backup", str(tmp_path / "b.db"))
     assert (result.exit_code, "pg_dump" in result.output) == (2, True)

@@ -13,22 +13,27 @@ import pytest
 from surefoot import CallRecord, CallState, Checkpoint, Effect, Event, IntegrityError, LeaseLost, Store, UsageError
 from surefoot.contracts import Transaction
 from surefoot.engine.events import verify
-from surefoot_stores import MemoryStore, PostgresStore, SqliteStore
+from surefoot_stores import EncryptedStore, MemoryStore, PostgresStore, SqliteStore
 
 HOSTILE = ["", "a'b", '" OR 1=1 --', "'); DROP TABLE calls; --", "$.x') = 1 --", "é\u0301😀", "a\x00b", "%_", "a" * 5000]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+KEY = b"k" * 32
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "encrypted memory", "encrypted sqlite", "encrypted postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each store, new and empty."""
     made: Store
-    match request.param:
+    match request.param.removeprefix("encrypted "):
         case "memory":
             made = MemoryStore()
         case "sqlite":
             made = SqliteStore(f"sqlite:///{tmp_path}/s.db")
         case _:
             made = PostgresStore(request.getfixturevalue("postgres_url"))
+    if request.param.startswith("encrypted"):
+        made = EncryptedStore(made, key=KEY)
     yield made
     made.close()
 

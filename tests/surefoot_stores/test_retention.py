@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import sqlite3
@@ -99,13 +100,16 @@ class Shop:
             orders = {"calls": "call_id", "checkpoints": "run_id, seq", "events": "run_id, seq", "records": "namespace, key"}
             return {table: tx.read(f"SELECT * FROM {table} ORDER BY {order}") for table, order in orders.items()}  # noqa: S608 - constants
 
-        return self.store.run(look, write=False)
+        return getattr(self.store, "store", self.store).run(look, write=False)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+@pytest.fixture(params=["sqlite", "postgres", "encrypted"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A shop over each store that can be pruned."""
-    url = f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    url = f"sqlite:///{tmp_path}/s.db" if request.param != "postgres" else request.getfixturevalue("postgres_url")
+    if request.param == "encrypted":
+        monkeypatch.setenv("SUREFOOT_STORE_KEY", base64.b64encode(bytes(32)).decode())
+        url = f"encrypted+{url}"
     made = Shop(url, tmp_path)
     yield made
     made.guard.close()
@@ -170,7 +174,7 @@ def test_as_74_at_last_a_hash_is_left_for_slots_and_the_identity_for_business_ke
         shop.work("q", lambda: shop.refused("c"))
     done = shop.prune(MUCH_LATER)
     assert (done.hashes, done.logs, done.removed) == (1, 1, 1)  # the process that was refused lives: what it runs might yet land
-    shop.store.run(lambda tx: tx.rewrite("UPDATE calls SET owner = '1'"))  # type: ignore[attr-defined]
+    shop.store.run(lambda tx: [tx.replace(call.changed(owner="1", version=call.version + 1)) for call in tx.calls.list()])  # type: ignore[attr-defined]
     done = shop.prune(MUCH_LATER)
     assert (done.hashes, done.logs, done.removed) == (0, 1, 1)
     calls = {call.tool: call for call in shop.guard.calls.list()}

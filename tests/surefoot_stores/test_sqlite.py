@@ -177,6 +177,28 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, content: bytes) -> No
     assert path.read_bytes() == content
 
 
+def test_a_page_that_is_damaged_is_one_clear_error_when_it_is_read(tmp_path: Path) -> None:
+    """Damage that SQLite comes upon among the rows of an answer raises StoreUnavailable with the path, as damage before them does."""
+    path = tmp_path / "s.db"
+    store = SqliteStore(f"sqlite:///{path}")
+    with store.transaction() as tx:
+        for number in range(100):
+            tx.records.put("n", f"{number:03}", "x" * 1000)
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [(size,)] = db.execute("PRAGMA page_size")
+    db.close()
+    whole = path.read_bytes()
+    last = max(
+        page for page in range(len(whole) // size) if whole[page * size] in {2, 10} and b"xxx" in whole[page * size : (page + 1) * size]
+    )
+    path.write_bytes(whole[: last * size] + b"\xff" * size + whole[(last + 1) * size :])
+    with pytest.raises(StoreUnavailable, match=f"{path}.*malformed"):
+        store.run(lambda tx: tx.records.list("n"), write=False)
+    store.close()
+
+
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     """A path below a file raises StoreUnavailable, not an OSError."""
     (tmp_path / "file").touch()

@@ -9,6 +9,7 @@ KNOWN: Final = {
     "autogen-agentchat": "surefoot_conformance.harnesses.autogen:AutoGenHarness",
     "claims": f"{_VERIFIERS}:ClaimsHarness",
     "crewai": "surefoot_conformance.harnesses.crewai:CrewAIHarness",
+    "encrypted": "surefoot_conformance.harnesses.encrypted:EncryptedHarness",
     "function": "surefoot_conformance.judges:FunctionHarness",
     "langchain": "surefoot_conformance.harnesses.langchain:LangChainHarness",
     "langgraph": "surefoot_conformance.harnesses.langgraph:LangGraphHarness",

@@ -31,9 +31,9 @@ def agreed_key(given: bytes | None, tx: Transaction) -> bytes:
         kept = {"check": hashlib.sha256(key).hexdigest()[:16], "key": None if given else key.hex()}
         tx.records.put("surefoot", "digest_key", kept)
         return key
-    key = given or bytes.fromhex(record.value["key"] or "")
-    if hashlib.sha256(key).hexdigest()[:16] != record.value["check"]:
-        raise StoreUnavailable("the rows of this store were made with another digest key; set SUREFOOT_DIGEST_KEY to that one")
+    key = given or bytes.fromhex(record.value.get("key") or "")
+    if hashlib.sha256(key).hexdigest()[:16] != record.value.get("check"):  # in a sealed record there is none
+        raise StoreUnavailable("the store is encrypted (open encrypted+URL) or has another digest key: set SUREFOOT_DIGEST_KEY to that")
     return key
 
 

@@ -21,7 +21,7 @@ from surefoot.types import CallRecord, CallState, Checkpoint, Effect, Event, Lea
 from surefoot_stores.postgres.pending import Pending
 from surefoot_stores.postgres.session import Session
 from surefoot_stores.queue import Job
-from surefoot_stores.rows import CALL, CHECKPOINT, EVENT, MUTABLE, PLACE, readable
+from surefoot_stores.rows import CALL, CHECKPOINT, EVENT, MUTABLE, PLACE, readable, replacing
 
 __all__ = ["Tables"]
 
@@ -180,6 +180,10 @@ class Tables:
         self._send_before_reading()
         self.known.clear()
         return self._send(statement.replace("?", "%s"), *map(_plain, values))
+
+    def replace(self, record: CallRecord) -> int:
+        """Write a call without what ``record`` has no more, its identity too: retention's alone. Returns how many rows that were."""
+        return self.rewrite(*replacing(record))
 
     def _send(self, statement: str, *values: Any) -> int:
         with self.session.told():
