@@ -18,6 +18,7 @@ from surefoot_conformance.table import Broken, Cell, table
 from surefoot_journal import Recorded
 
 FRAMEWORKS = {
+    "agent-framework-core": "agent_framework",
     "autogen-agentchat": "autogen_agentchat",
     "crewai": "crewai",
     "langchain": "langchain",
@@ -74,6 +75,7 @@ def test_negative_control_steps_that_are_named_otherwise(name: str, tmp_path: Pa
     """An adapter that names its steps otherwise does not replay the golden run."""
     module: Any = importlib.import_module(
         {
+            "agent-framework-core": "surefoot_agent_framework._runs",
             "autogen-agentchat": "surefoot_autogen._doors",
             "crewai": "surefoot_crewai._intercept",
             "langchain": "surefoot_langgraph._steps",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_type
 
+from agent_framework import Agent as FrameworkAgent
+from agent_framework import AgentResponseUpdate
 from agents import Agent, Runner, function_tool
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.base import TaskResult
@@ -88,6 +90,15 @@ async def pydantic_ai_app(agent: PydanticAgent[None, str], guard: surefoot.Guard
     assert_type(wrapped, PydanticAgent[None, str])
     with surefoot.run("invoice-7"):
         assert_type((await wrapped.run("Charge order 7.")).output, str)
+
+
+async def agent_framework_app(agent: FrameworkAgent, guard: surefoot.Guard) -> None:
+    """Wrap a Microsoft Agent Framework agent in one line, and keep its type."""
+    wrapped = assert_type(surefoot.wrap(agent, guard=guard), FrameworkAgent)
+    with surefoot.run("invoice-7"):
+        assert_type((await wrapped.run("Charge order 7.")).text, str)
+        async for update in wrapped.run("Charge order 7.", stream=True):
+            assert_type(update, AgentResponseUpdate)
 
 
 async def autogen_app(agent: AssistantAgent, guard: surefoot.Guard) -> None:

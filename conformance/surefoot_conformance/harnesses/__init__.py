@@ -6,6 +6,7 @@ __all__ = ["KNOWN"]
 
 _VERIFIERS: Final = "surefoot_conformance.harnesses.verifiers"
 KNOWN: Final = {
+    "agent-framework-core": "surefoot_conformance.harnesses.agent_framework:AgentFrameworkHarness",
     "autogen-agentchat": "surefoot_conformance.harnesses.autogen:AutoGenHarness",
     "claims": f"{_VERIFIERS}:ClaimsHarness",
     "crewai": "surefoot_conformance.harnesses.crewai:CrewAIHarness",
