@@ -37,6 +37,7 @@ def adapters(plan: Plan) -> Iterator[Result]:
     Raises :class:`Skip` where none of the frameworks is installed.
     """
     known = {
+        "agent_framework": _agent_framework,
         "agents": _openai_agents,
         "autogen_agentchat": _autogen,
         "crewai": _crewai,
@@ -83,6 +84,29 @@ def _side(run: Callable[[str], None]) -> Side:
         return (time.process_time() - begun) / (runs * _TURNS)
 
     return turns
+
+
+def _agent_framework(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:
+    from agent_framework import Agent, Content, FunctionTool
+
+    from surefoot_agent_framework.scripted import Scripted
+
+    def reply(messages: Any) -> Any:
+        given = sum(message.role == "tool" for message in messages)
+        asked = json.dumps({"order": f"order-{given:04}", "cents": 1999})
+        return "done" if given == _TURNS else [Content.from_function_call(call_id=f"call_{given}", name="charge", arguments=asked)]
+
+    async def charge(order: str, cents: int) -> str:
+        """Charge an order."""
+        return f"charged {cents} for {order}"
+
+    tool = FunctionTool(name="charge", description="Charge an order.", func=charge)
+    bare = Agent(Scripted(reply), name="cashier", instructions="Charge what is asked for.", tools=[tool])
+
+    def side(agent: Any) -> Side:
+        return _side(lambda words: runner.run(_done(agent.run(words))))
+
+    return "agent-framework-core", {"bare": side(bare), "wrapped": side(surefoot.wrap(bare, guard=guard))}
 
 
 def _openai_agents(guard: surefoot.Guard, runner: asyncio.Runner) -> tuple[str, dict[str, Side]]:

@@ -31,7 +31,8 @@ LINES = {
     "policy": ["policy"],
     "langgraph": ["langgraph"],
     "adapters": [
-        f"adapters/{name}" for name in ("openai-agents", "autogen-agentchat", "llama-index-core", "pydantic-ai-slim", "langchain")
+        f"adapters/{name}"
+        for name in ("agent-framework-core", "openai-agents", "autogen-agentchat", "llama-index-core", "pydantic-ai-slim", "langchain")
     ],
     "mcp": [*["mcp/stdio"] * 7, *["mcp/http"] * 7],
     "import": ["import"],
