@@ -14,7 +14,7 @@ from autogen_core.models import AssistantMessage, CreateResult, FunctionExecutio
 from autogen_core.tools import ToolResult
 from pydantic import BaseModel
 
-from surefoot_adapters import Answer, Codec, answers, plain
+from surefoot_adapters import Answer, Codec, answers, words
 from surefoot_journal import Form, Question
 
 __all__ = [
@@ -128,7 +128,7 @@ def message(said: Any, source: str) -> BaseChatMessage:
     """Return what somebody said in the place of an agent or a team as a message of it; a message as it is."""
     if isinstance(said, BaseChatMessage):
         return said
-    return TextMessage(content=said if isinstance(said, str) else json.dumps(plain(said), ensure_ascii=False), source=source)
+    return TextMessage(content=words(said), source=source)
 
 
 async def remember(agent: Any, said: Sequence[BaseChatMessage]) -> None:

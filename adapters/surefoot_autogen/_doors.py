@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -24,6 +24,7 @@ from surefoot_adapters import (
     RunName,
     RunSpec,
     StepSpec,
+    called,
     element,
     here,
     in_run,
@@ -68,6 +69,7 @@ class Door:
         self._named = named.get() or named_run()
         self._current = Invocation(guard, owner, name_of(owner), isinstance(owner, Team))
         self._start: Any = None
+        self._trying_now = asyncio.Lock()
         self._changed = False
         self._result: Any = None
 
@@ -141,7 +143,15 @@ class Door:
 
     @asynccontextmanager
     async def _trying(self, frame: Frame) -> AsyncIterator[None]:
-        """Be one attempt, from the state before the first one; what must end it is what it raises."""
+        """Be one attempt, from the state before the first one; what must end it is what it raises.
+
+        One that was left at its deadline ends first: it puts the state back.
+        """
+        async with self._trying_now, self._attempting(frame):
+            yield
+
+    @asynccontextmanager
+    async def _attempting(self, frame: Frame) -> AsyncIterator[None]:
         if self._start is None:
             self._start = await self._kind.save_state(self._owner)
             if self._place is None:
@@ -182,8 +192,7 @@ class Door:
 
         async def coro() -> Any:
             async with self._trying(frame):
-                said = function(self._hinted(frame.hint))
-                message = _convert.message(await said if inspect.isawaitable(said) else said, self._current.name)
+                message = _convert.message(await called(function, self._hinted(frame.hint)), self._current.name)
                 told = self._messages or []
                 if self._current.is_team:
                     self._result = TaskResult(messages=[*told, message], stop_reason=f"fallback {_named(function)}")

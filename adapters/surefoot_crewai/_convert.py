@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Mapping
 from enum import Enum
@@ -14,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from surefoot_adapters import Codec, digest_of
+from surefoot_adapters import Codec, digest_of, words
 
 __all__ = ["data", "digest", "model", "register"]
 
@@ -85,6 +84,6 @@ def task_output(task: Any, agent: Any, said: Any) -> Any:
     if isinstance(said, TaskOutput):
         return said
     pydantic = said if isinstance(said, BaseModel) else None
-    raw = pydantic.model_dump_json() if pydantic is not None else said if isinstance(said, str) else json.dumps(said)
+    raw = pydantic.model_dump_json() if pydantic is not None else words(said)
     known = {"name": task.name, "description": task.description, "expected_output": task.expected_output}
     return TaskOutput(**known, raw=raw, pydantic=pydantic, agent=str(getattr(agent, "role", "") or ""))

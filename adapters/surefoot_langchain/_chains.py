@@ -25,6 +25,7 @@ from surefoot_adapters import (
     RunSpec,
     StepSpec,
     alike,
+    called,
     done,
     element,
     here,
@@ -36,7 +37,7 @@ from surefoot_adapters import (
     step,
     thread_of,
 )
-from surefoot_adapters.streams import Items, Live, asynchronous, register, stream
+from surefoot_adapters.streams import Items, Live, asynchronous, register, spoken, stream
 from surefoot_langgraph import _convert, _graph
 from surefoot_langgraph._steps import hinted
 
@@ -97,19 +98,33 @@ def _become(part: Any, kind: type) -> Any:
 # --- steps
 
 
-def _nested(guard: Guard, name: str, given: Any, body: Callable[[Any], Do]) -> Program[Any]:
+def _instead(given: Any) -> Instead:
+    return lambda function, frame: done(function, hinted(given, frame.hint))
+
+
+def _in_one_piece(given: Any, *, is_async: bool) -> Instead:
+    """Return what has a fallback stream its answer: all of it at once."""
+
+    def attempt(function: Callable[..., Any], frame: Frame) -> Do:
+        it = hinted(given, frame.hint)
+
+        async def asked() -> list[Any]:
+            return [await called(function, it)]
+
+        return spoken(asked if is_async else lambda: [function(it)], is_async=is_async)
+
+    return attempt
+
+
+def _nested(guard: Guard, name: str, given: Any, body: Callable[[Any], Do], instead: Callable[[Any], Instead] = _instead) -> Program[Any]:
     """Be a step of what runs here; ``body`` returns what to do with an input."""
     place = here()
     if place is None:  # a part that was taken out of its chain
         return (yield body(given))
     digest = _convert.digest(guard.codec, given)
     return (
-        yield from nested_step(guard, place, name, given, digest, lambda frame: body(hinted(given, frame.hint)), instead=_instead(given))
+        yield from nested_step(guard, place, name, given, digest, lambda frame: body(hinted(given, frame.hint)), instead=instead(given))
     )
-
-
-def _instead(given: Any) -> Instead:
-    return lambda function, frame: done(function, hinted(given, frame.hint))
 
 
 def _stepped(guard: Guard, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,10 +170,10 @@ def _whole(inner: Any, binding: _Binding) -> type[Any]:
     """Return the class of a chain that runs ``inner``: LangChain's own methods call one another, and each would be a run."""
     guard = binding.guard
 
-    def _program(given: Any, config: Any, body: Callable[[Any], Do]) -> Program[Any]:
+    def _program(given: Any, config: Any, body: Callable[[Any], Do], instead: Callable[[Any], Instead] = _instead) -> Program[Any]:
         if here() is not None:
-            return _nested(guard, binding.original.get_name(), given, body)
-        return _run(binding, given, merge_configs(getattr(inner, "config", None), ensure_config(config)), body)
+            return _nested(guard, binding.original.get_name(), given, body, instead)
+        return _run(binding, given, merge_configs(getattr(inner, "config", None), ensure_config(config)), body, instead)
 
     def _called(input: Any, config: Any, kwargs: Mapping[str, Any]) -> Program[Any]:
         def body(it: Any) -> Do:
@@ -167,8 +182,9 @@ def _whole(inner: Any, binding: _Binding) -> type[Any]:
         found = yield from _program(input, config, body)
         return reduce(add, found.all()) if isinstance(found, Items) else found  # killed as a stream, and resumed
 
-    def _streamed(input: Any, config: Any, bare: Callable[[Any], Any]) -> Program[Items]:
-        found = yield from _program(input, config, lambda it: Do(lambda: Live(bare(it))))
+    def _streamed(input: Any, config: Any, bare: Callable[[Any], Any], *, is_async: bool) -> Program[Items]:
+        instead = partial(_in_one_piece, is_async=is_async)
+        found = yield from _program(input, config, lambda it: Do(lambda: Live(bare(it))), instead)
         return found if isinstance(found, Items) else Items([found])
 
     def invoke(_self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
@@ -178,10 +194,10 @@ def _whole(inner: Any, binding: _Binding) -> type[Any]:
         return await guard.adrive(_called(input, config, kwargs))
 
     def stream_(_self: Any, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
-        return stream(guard, _streamed(input, config, lambda it: inner.stream(it, config, **kwargs)))
+        return stream(guard, _streamed(input, config, lambda it: inner.stream(it, config, **kwargs), is_async=False))
 
     def astream(_self: Any, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
-        return asynchronous(lambda: (guard, _streamed(input, config, lambda it: inner.astream(it, config, **kwargs))))()
+        return asynchronous(lambda: (guard, _streamed(input, config, lambda it: inner.astream(it, config, **kwargs), is_async=True)))()
 
     methods = {
         "invoke": invoke,
@@ -198,7 +214,9 @@ def _whole(inner: Any, binding: _Binding) -> type[Any]:
     return alike(type(inner), {"surefoot_binding": binding, **methods})
 
 
-def _run(binding: _Binding, given: Any, config: Mapping[str, Any], body: Callable[[Any], Do]) -> Program[Any]:
+def _run(
+    binding: _Binding, given: Any, config: Mapping[str, Any], body: Callable[[Any], Do], instead: Callable[[Any], Instead]
+) -> Program[Any]:
     """Open the run that an invocation belongs to, be its outermost step, and close it."""
     guard, name, named = binding.guard, binding.original.get_name(), named_run()
     durable = config.get("configurable", {}).get("thread_id")
@@ -213,6 +231,6 @@ def _run(binding: _Binding, given: Any, config: Mapping[str, Any], body: Callabl
         return body(hinted(given, frame.hint))
 
     def outermost(opened: Opened) -> Program[Any]:
-        return step(guard, StepSpec(opened.run, None, element(name, 1), name, given, digest), attempt, instead=_instead(given))
+        return step(guard, StepSpec(opened.run, None, element(name, 1), name, given, digest), attempt, instead=instead(given))
 
     return in_run(guard, spec, outermost)

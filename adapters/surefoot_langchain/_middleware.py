@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain.agents.middleware.types import ToolCallRequest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
@@ -28,6 +29,7 @@ from surefoot_adapters import (
     Program,
     RunSpec,
     StepSpec,
+    called,
     composite,
     element,
     frame_at,
@@ -37,6 +39,7 @@ from surefoot_adapters import (
     named_run,
     step,
     thread_of,
+    words,
 )
 from surefoot_langchain import _support
 from surefoot_langgraph import _approvals, _convert, _history, _steps, _tools
@@ -66,6 +69,10 @@ class _Asked:
     kind: str
     whole: Any
     """What tells its run from another one."""
+    takes: Callable[[Frame], Any]
+    """Returns what an attempt is given, and a fallback too: the framework's request."""
+    said: Callable[[Any], Any]
+    """Makes the framework's response of what a fallback returns."""
     reply: _tools.Reply | None = None
     asker: str | None = None
     """Id of the message that asks for the call: it names the step, whatever LangGraph counts between two turns."""
@@ -92,12 +99,12 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
         """Have the model's reply verified and committed before anything that it asks for is done."""
         asked = self._reply(request, handler)
-        return self.guard.drive(self._program(asked, lambda frame: Do(lambda: handler(_hinted(request, frame.hint)))))
+        return self.guard.drive(self._program(asked, lambda frame: Do(lambda: handler(asked.takes(frame)))))
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]) -> Any:
         """Do the same asynchronously."""
         asked = self._reply(request, handler)
-        body = lambda frame: Do(lambda: None, lambda: handler(_hinted(request, frame.hint)))  # noqa: E731 - one line
+        body = lambda frame: Do(lambda: None, lambda: handler(asked.takes(frame)))  # noqa: E731 - one line
         return await self.guard.adrive(self._program(asked, body))
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> ToolMessage | Command[Any]:
@@ -130,7 +137,7 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
         self._alone(handler)
         messages = _messages(request.state)  # not the request's: middleware further out may have put something behind them
         kind = "input" if messages and isinstance(messages[-1], HumanMessage) else "continue"
-        return _Asked("model", request.messages, kind, messages)
+        return _Asked("model", request.messages, kind, messages, lambda frame: _hinted(request, frame.hint), _replied)
 
     def _call(self, request: ToolCallRequest, handler: Any) -> tuple[ToolCallRequest, _Asked]:
         self._alone(handler)
@@ -138,7 +145,8 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
         tools = {} if own.tool is None else {own.tool.name: own.tool}
         call, messages = request.tool_call, _messages(request.state)
         asker = next((said.id for said in reversed(messages) if isinstance(said, AIMessage) and _asks(said, call)), None)
-        return own, _Asked("tools", call, "continue", call, _tools.reply_in(self.guard, tools, messages, [call]), asker)
+        reply = _tools.reply_in(self.guard, tools, messages, [call])
+        return own, _Asked("tools", call, "continue", call, lambda _frame: own, partial(_answered, call), reply, asker)
 
     def _alone(self, handler: Any) -> None:
         """Raise where the agent is guarded twice, or something stands between this and what it guards."""
@@ -174,7 +182,7 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
         shared = asked.reply is not None
         branch = _history.branch_of(config.get("metadata", {}).get("langgraph_path", ()), digest) if shared else ""
         spec = StepSpec(run, parent, path, asked.name, asked.given, digest, branch, shared=shared, mark=superstep)
-        return (yield from step(self.guard, spec, body, opaque=True))
+        return (yield from step(self.guard, spec, body, opaque=True, instead=partial(_instead, asked)))
 
     def _joined(self, spec: RunSpec, body: Callable[[LiveRun], Program[Any]]) -> Program[Any]:
         """Do something in the run, which is open here already where calls of one reply run beside one another."""
@@ -216,6 +224,30 @@ class SurefootMiddleware(AgentMiddleware[Any, Any]):
             if self._open.get(key) is mine:
                 del self._open[key]
             return True
+
+
+def _instead(asked: _Asked, function: Callable[..., Any], frame: Frame) -> Do:
+    """Return an attempt in which a fallback answers a request."""
+    given = asked.takes(frame)
+
+    async def coro() -> Any:
+        return asked.said(await called(function, given))
+
+    return Do(lambda: asked.said(function(given)), coro)
+
+
+def _replied(said: Any) -> Any:
+    """Return what was said in a model's place as its response: words, a message, or a response as it is."""
+    if isinstance(said, ModelResponse):
+        return said
+    return ModelResponse(result=[said if isinstance(said, BaseMessage) else AIMessage(words(said))])
+
+
+def _answered(call: Any, said: Any) -> Any:
+    """Return what was said in a tool's place as the answer to its call: words, or a message or a command as it is."""
+    if isinstance(said, BaseMessage | Command):
+        return said
+    return ToolMessage(words(said), name=call["name"], tool_call_id=call["id"])
 
 
 def _asks(said: AIMessage, call: Any) -> bool:

@@ -17,7 +17,7 @@ from llama_index.core.tools.types import ToolOutput
 from workflows.events import Event, StopEvent
 
 from surefoot import UsageError
-from surefoot_adapters import Codec
+from surefoot_adapters import Codec, words
 from surefoot_journal import Form, Question
 
 __all__ = ["REPLY", "STREAM", "arguments", "data", "event", "fields", "fields_of", "message", "question", "register", "shown", "stop_event"]
@@ -109,7 +109,7 @@ def shown(event: Any) -> Any:
 
 def message(role: str, said: Any) -> ChatMessage:
     """Return words as a message; what is no text as its JSON."""
-    return ChatMessage(role=role, content=said if isinstance(said, str) else json.dumps(data(said), default=str, ensure_ascii=False))
+    return ChatMessage(role=role, content=words(said))
 
 
 def stop_event(said: Any, name: str) -> StopEvent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -19,6 +18,7 @@ from surefoot_adapters import (
     RunSpec,
     StepSpec,
     Stopped,
+    called,
     element,
     here,
     in_run,
@@ -111,8 +111,7 @@ class Door:
 
         def attempt(function: Callable[..., Any], frame: Frame) -> Do:
             async def coro() -> Any:
-                said = function(self._hinted(frame.hint))
-                self._result = _convert.stop_event(await said if inspect.isawaitable(said) else said, self._name)
+                self._result = _convert.stop_event(await called(function, self._hinted(frame.hint)), self._name)
                 await self._remembered(_convert.shown(self._result))
                 self._otherwise(self._result)
                 return _convert.shown(self._result)

@@ -80,20 +80,22 @@ class GuardRuntime(BaseRuntimeDecorator):
     def get_internal_adapter(self, workflow: Any) -> Any:
         """Return the inside of the current run, whose events go to whoever reads the run's stream."""
         inner = super().get_internal_adapter(workflow)
-        front = _front.get()
-        return inner if front is None else _Inside(inner, front)
+        attempt = _attempt.get()
+        return inner if attempt is None else _Inside(inner, *attempt)
 
 
 class _Inside(BaseInternalRunAdapterDecorator):
     """The inside of an attempt."""
 
-    def __init__(self, decorated: Any, front: _Front) -> None:
+    def __init__(self, decorated: Any, front: _Front, number: int) -> None:
         super().__init__(decorated)
         self._front = front
+        self._number = number
 
     async def write_to_event_stream(self, event: Event) -> None:
-        """Pass an event on; the last one waits until the run has passed its verifier."""
-        self._front.publish(event)
+        """Pass an event on; the last one waits until the run has passed its verifier. One that was left says nothing more."""
+        if self._number == self._front.attempts:
+            self._front.publish(event)
 
     async def after_tick(self, tick: Any) -> None:
         """Look what the agent remembers, once it does."""
@@ -114,7 +116,8 @@ class _Front(ExternalRunAdapter, SnapshottableAdapter, V2RuntimeCompatibilityShi
         self.memory: Any = None
         """The agent's memory, once the run has one."""
         self._staged: Any = None
-        self._attempts = 0
+        self.attempts = 0
+        """How many have begun, of the workflow or of what falls back for it."""
         self._last: Event | None = None
         self._waiting: list[Any] = []
         self._events: asyncio.Queue[Any] = asyncio.Queue()
@@ -125,7 +128,7 @@ class _Front(ExternalRunAdapter, SnapshottableAdapter, V2RuntimeCompatibilityShi
 
     async def _whole(self, door: Door) -> StopEvent:
         try:
-            result: StopEvent = await door.run(self._attempt, self.publish)
+            result: StopEvent = await door.run(self._attempt, self._spoken)
         except BaseException:
             self._end(failed=True)
             raise
@@ -140,21 +143,26 @@ class _Front(ExternalRunAdapter, SnapshottableAdapter, V2RuntimeCompatibilityShi
 
     async def _attempt(self, start_event: Any) -> StopEvent:
         """Run the workflow once, from the state that the run began with."""
-        self._attempts += 1
+        self.attempts += 1
         self._last = None
         state = self._staged.to_dict(self._serializer) if self._staged is not None else self._state
-        run_id = self._run_id if self._attempts == 1 else f"{self._run_id}-{self._attempts}"
-        token = _front.set(self)
+        run_id = self._run_id if self.attempts == 1 else f"{self._run_id}-{self.attempts}"
+        token = _attempt.set((self, self.attempts))
         try:
             self._inner = self._runtime.begin(run_id, self.workflow, self._init_state, start_event, state, self._serializer)
         finally:
-            _front.reset(token)
+            _attempt.reset(token)
         if is_agent(self.workflow):
             await self._behind.restore(self._inner.get_state_store(), getattr(self.workflow, "llm", None))
         while self._waiting:
             await self._inner.send_event(self._waiting.pop(0))
         result: StopEvent = await self._inner.get_result()
         return result
+
+    def _spoken(self, event: StopEvent) -> None:
+        """Let the run end with what something else has said."""
+        self.attempts += 1
+        self.publish(event)
 
     def behind(self) -> dict[str, Any]:
         """Return what a snapshot taken now says of what is behind the run."""
@@ -239,8 +247,8 @@ class _Front(ExternalRunAdapter, SnapshottableAdapter, V2RuntimeCompatibilityShi
         return [] if self._inner is None else self._inner.replay()
 
 
-_front: ContextVar[_Front | None] = ContextVar("surefoot_llama_index_front", default=None)
-"""The run whose attempt begins here."""
+_attempt: ContextVar[tuple[_Front, int] | None] = ContextVar("surefoot_llama_index_attempt", default=None)
+"""The run whose attempt begins here, and which one it is."""
 
 
 def _agent_step(bare: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from workflows.runtime.types.results import AddWaiter, StepWorkerFailed, StepWorkerResult, WaitingForEvent
 
 from surefoot import Guard
-from surefoot_adapters import Do, Frame, digest_of, here, nested_step
+from surefoot_adapters import Do, Frame, called, digest_of, here, nested_step
 from surefoot_llama_index import _convert
 
 __all__ = ["plain_step"]
@@ -33,8 +32,7 @@ def plain_step(guard: Guard, bare: Callable[..., Awaitable[Any]], kinds: Sequenc
             return _output(last)
 
         async def spoken(function: Callable[..., Any]) -> Any:
-            said = function(given["event"])
-            event = _convert.event(await said if inspect.isawaitable(said) else said, kinds, name)
+            event = _convert.event(await called(function, given["event"]), kinds, name)
             last[:] = [StepWorkerResult(result=event)]
             return _output(last)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -29,6 +28,7 @@ from surefoot_adapters import (
     RunSpec,
     StepSpec,
     Tx,
+    called,
     element,
     here,
     in_run,
@@ -275,8 +275,7 @@ class _Door:
 
         def attempt(function: Callable[..., Any], frame: Frame) -> Do:
             async def coro() -> Any:
-                output = function(_hinted(self.input, frame.hint))
-                self._result = _convert.result(self.agent, self.input, await output if inspect.isawaitable(output) else output)
+                self._result = _convert.result(self.agent, self.input, await called(function, _hinted(self.input, frame.hint)))
                 return self._result.final_output
 
             return Do(lambda: None, coro)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
@@ -22,7 +21,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from surefoot_adapters import Answer, Codec, Said, plain
+from surefoot_adapters import Answer, Codec, Said, plain, words
 from surefoot_journal import Form, Question
 
 __all__ = ["GENERATED", "REPLY", "Shown", "given", "input_data", "newest", "question", "register", "requests", "result", "shown"]
@@ -89,8 +88,7 @@ def newest(messages: Sequence[ModelMessage]) -> int:
 def result(history: Sequence[ModelMessage], prompt: Any, output: Any) -> AgentRunResult[Any]:
     """Return the result of a run in which no model was asked: the conversation goes on with what somebody else has said."""
     asked = [] if prompt is None else [ModelRequest([UserPromptPart(prompt)])]
-    said = output if isinstance(output, str) else json.dumps(plain(output), ensure_ascii=False)
-    state = GraphAgentState(message_history=[*history, *asked, ModelResponse([TextPart(said)])])
+    state = GraphAgentState(message_history=[*history, *asked, ModelResponse([TextPart(words(output))])])
     return AgentRunResult(output, _state=state, _new_message_index=len(history))  # owner: test_private_names
 
 

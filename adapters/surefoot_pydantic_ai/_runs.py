@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -25,6 +24,7 @@ from surefoot_adapters import (
     RunSpec,
     StepSpec,
     at,
+    called,
     element,
     here,
     in_run,
@@ -147,8 +147,7 @@ class Door:
         """Return an attempt in which a fallback answers the prompt; what its caller drives, or is streamed out, has none."""
 
         async def coro() -> Any:
-            output = function(self._hinted(frame.hint))
-            output = await output if inspect.isawaitable(output) else output
+            output = await called(function, self._hinted(frame.hint))
             self._result = _convert.result(self._history, self._prompt, output)
             return output
 

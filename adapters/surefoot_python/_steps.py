@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from surefoot import Guard, UsageError
@@ -26,6 +27,7 @@ from surefoot_adapters import (
     thread_of,
     unnamed,
 )
+from surefoot_adapters.streams import spoken
 from surefoot_python import _convert, _intercept
 
 __all__ = ["guarded"]
@@ -62,13 +64,14 @@ class _Step(_intercept.Subject):
 
     # --- a run
 
-    def _instead(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Instead | None:
-        """Return what calls a fallback with what the function was called with; nothing takes the place of a stream."""
-        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
-            return None
+    def _instead(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Instead:
+        """Return what calls a fallback with what the function was called with; of a generator it gives the items of another attempt."""
+        is_async = inspect.isasyncgenfunction(self.function)
+        if is_async or inspect.isgeneratorfunction(self.function):
+            return lambda function, _frame: spoken(partial(function, *args, **kwargs), is_async=is_async)
         return lambda function, _frame: done(function, *args, **kwargs)
 
-    def _run(self, given: dict[str, Any], body: Do, instead: Instead | None) -> Program[Any]:
+    def _run(self, given: dict[str, Any], body: Do, instead: Instead) -> Program[Any]:
         """Open the run that this call belongs to, be its outermost step, and close it."""
         named = named_run()
         thread = thread_of(named)

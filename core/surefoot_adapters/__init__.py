@@ -27,11 +27,11 @@ from surefoot_adapters.inputs import digest_of, input_digest, opaque
 from surefoot_adapters.kept import KEPT, kept_head, kept_run, passed_on
 from surefoot_adapters.layers import declared_rule, watched
 from surefoot_adapters.made import Copies, each_guard
-from surefoot_adapters.modes import Instead, done, step
+from surefoot_adapters.modes import Instead, called, done, step
 from surefoot_adapters.names import identity, kinds_of, misnamed
 from surefoot_adapters.places import composite, frame_at, is_guarded, nested_step, warn
 from surefoot_adapters.placing import Placed, Placing, call, placed
-from surefoot_adapters.plain import defaults, plain, without
+from surefoot_adapters.plain import defaults, plain, without, words
 from surefoot_adapters.runs import in_run, open_run, outside_of_runs, thread_of, unnamed
 from surefoot_adapters.stops import Stopped, meant, stops
 from surefoot_adapters.threads import in_thread
@@ -78,6 +78,7 @@ __all__ = [
     "at",
     "become",
     "call",
+    "called",
     "close_run",
     "composite",
     "declared_rule",
@@ -127,4 +128,5 @@ __all__ = [
     "warn",
     "watched",
     "without",
+    "words",
 ]

@@ -29,7 +29,7 @@ from surefoot_adapters.timing import within
 from surefoot_journal import governed
 from surefoot_journal.replay import current_replay
 
-__all__ = ["DECISION", "MODES", "Instead", "done", "step"]
+__all__ = ["DECISION", "MODES", "Instead", "called", "done", "step"]
 
 MODES: Final = "modes"
 """Records ``<run>/<path>``: the mode that the step is in (0: as it should be), how often a person was asked, and the call that asks."""
@@ -68,12 +68,13 @@ def step(
 
 def done(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Do:
     """Return an attempt that calls a function, which may be a coroutine function."""
+    return Do(partial(function, *args, **kwargs), partial(called, function, *args, **kwargs))
 
-    async def coro() -> Any:
-        value = function(*args, **kwargs)
-        return await value if inspect.isawaitable(value) else value
 
-    return Do(partial(function, *args, **kwargs), coro)
+async def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function, which may be a coroutine function, and return what it returns."""
+    value = function(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _nothing(_function: Callable[..., Any], _frame: Frame) -> Do:

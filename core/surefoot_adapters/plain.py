@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["defaults", "plain", "without"]
+__all__ = ["defaults", "plain", "without", "words"]
 
 
 def plain(value: Any) -> Any:
@@ -15,6 +16,11 @@ def plain(value: Any) -> Any:
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value, fallback=repr, bytes_mode="base64")
+
+
+def words(said: Any) -> str:
+    """Return what somebody said as a text; what is none, as its JSON."""
+    return said if isinstance(said, str) else json.dumps(plain(said), ensure_ascii=False)
 
 
 def without(data: Any, names: Collection[str]) -> Any:

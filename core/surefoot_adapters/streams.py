@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
@@ -11,8 +13,9 @@ from typing import Any, Final
 
 from surefoot import Guard, ResultUnavailable
 from surefoot_adapters import ActiveCall, Codec, Do, Frame, Op, Program, at, here
+from surefoot_adapters.timing import overdue
 
-__all__ = ["Items", "Live", "Passing", "asynchronous", "only", "register", "seeing", "stream"]
+__all__ = ["Items", "Live", "Passing", "asynchronous", "only", "register", "seeing", "spoken", "stream"]
 
 
 class Items(list[Any]):
@@ -72,8 +75,10 @@ class Live:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Note that a run's own stream waits for its consumer: it gives way to a new invocation."""
-        run = self.place.run if isinstance(self.place, Frame) and self.place.parent is None and self.pauses() else None
+        """Note that a stream waits for its consumer: a run's own gives way to a new invocation, and a step's time stands still."""
+        frame = self.place if isinstance(self.place, Frame) and self.pauses() else None
+        run = frame.run if frame is not None and frame.parent is None else None
+        remaining = self.remaining() if frame is not None else None
         if run is not None:
             run.paused = True
         try:
@@ -81,6 +86,19 @@ class Live:
         finally:
             if run is not None:
                 run.paused = False
+            if frame is not None and remaining is not None:
+                frame.deadline = frame.run.guard.clock() + remaining
+
+    def remaining(self) -> float | None:
+        """Return how many seconds the step has left whose body this is; ``None``: as many as it takes."""
+        if not isinstance(self.place, Frame) or self.place.deadline is None:
+            return None
+        return max(0.0, self.place.deadline - self.place.run.guard.clock())
+
+    def in_time(self) -> None:
+        """Raise :class:`TimeoutError` where the step has no time left: plain code cannot be stopped on its way to an item."""
+        if isinstance(self.place, Frame) and self.remaining() == 0:
+            raise overdue(self.place)
 
 
 class Passing(Live):
@@ -136,6 +154,26 @@ class _Flow:
             self.error = exc
 
 
+def spoken(ask: Callable[[], Any], *, is_async: bool) -> Do:
+    """Return an attempt whose items are what ``ask`` returns: those of a list or a generator, in the stream's own kind."""
+
+    def items() -> Generator[Any, Any, Any]:
+        return (yield from ask())
+
+    async def aitems() -> AsyncGenerator[Any, None]:
+        found = ask()
+        found = await found if inspect.isawaitable(found) else found
+        if inspect.isasyncgen(found):
+            async with aclosing(found):
+                async for item in found:
+                    yield item
+        else:
+            for item in found:
+                yield item
+
+    return Do(lambda: Live(aitems() if is_async else items()))
+
+
 def only(op: Op) -> Program[Any]:
     """Return a program that asks for this alone."""
     return (yield op)
@@ -166,7 +204,9 @@ def _passed(live: Live) -> Generator[Any, Any, Any]:
         try:
             with at(live.place):
                 item = resume()
+            live.in_time()
         except StopIteration as stop:
+            live.in_time()
             live.items.returned = stop.value
             return live.outcome()
         try:
@@ -246,8 +286,14 @@ def _plain(op: Op) -> Any:
 
 
 async def _anext(live: Live, resume: Callable[[], Awaitable[Any]]) -> Any:
+    limit = asyncio.timeout(live.remaining())
     try:
-        with at(live.place):
-            return await resume()
+        async with limit:
+            with at(live.place):
+                return await resume()
     except StopAsyncIteration:
         return _END
+    except TimeoutError:
+        if limit.expired():
+            live.in_time()
+        raise

@@ -11,6 +11,7 @@ import pytest
 
 import surefoot
 from surefoot import Guard, InDoubt, Retry, StepRule, ToolRule, UsageError, Verdict, VerificationFailed
+from surefoot_adapters import Do, here, nested_step
 from surefoot_python import Context, Pipeline, Step, Task
 from surefoot_recovery import Breaker, BreakerOpen, Diagnosis, protect
 
@@ -404,7 +405,7 @@ def test_pipelines_have_modes_too(tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_work_are_refused(tmp_path: Path) -> None:
-    """A fallback that is no function, one for a stream, slowness with nothing to degrade to: each is one sentence."""
+    """A fallback that is no function, a time that is none, slowness with nothing to degrade to: each is one sentence."""
     with pytest.raises(UsageError, match="a list of functions"):
         StepRule(fallback=["draft"])  # type: ignore[list-item]
     with pytest.raises(UsageError, match="a number of seconds"):
@@ -416,10 +417,18 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no fallback="):
         work.run()
 
-    def stream() -> Iterator[int]:
-        yield 1
 
-    stream.__qualname__ = "stream"
-    guard = Guard("memory://", steps={"stream": StepRule(fallback=[about])})
-    with pytest.raises(UsageError, match="nothing can take the place"):
-        list(surefoot.wrap(stream, guard=guard)())
+def test_a_step_in_whose_place_nothing_can_stand_is_refused_its_fallback() -> None:
+    """Where an adapter has nothing that could take a step's place the rule is refused before the step's body is entered."""
+    entered: list[str] = []
+
+    def outer() -> str:
+        place = here()
+        assert place is not None
+        program = nested_step(guard, place, "inner", None, None, lambda _frame: Do(lambda: entered.append("inner")))
+        return str(guard.drive(program))
+
+    guard = Guard("memory://", steps={"inner": StepRule(fallback=[about])})
+    with pytest.raises(UsageError, match="nothing can take the place of step inner"):
+        surefoot.wrap(outer, guard=guard)()
+    assert entered == []

@@ -136,3 +136,18 @@ async def test_a_turn_that_takes_too_long_is_answered_otherwise(guard: Guard) ->
     made = Guard(guard.store, reads=["wait"], steps={"cashier": StepRule(timeout=0.2, fallback=[instead])})
     agent = surefoot.wrap(cashier(script([asks("wait")], "done"), wait), guard=made)
     assert text_of(await ainvoke(agent)) == "short"
+    assert text_of(await ainvoke(agent, face="stream")) == "short"
+
+
+async def test_an_agent_that_lets_its_team_wait_is_answered_otherwise(guard: Guard) -> None:
+    """In a team, which streams its agents, a turn is left at its deadline too, and the team goes on with the fallback's words."""
+
+    async def wait() -> str:
+        """Wait."""
+        await asyncio.Event().wait()
+        return "never"
+
+    made = Guard(guard.store, reads=["wait"], steps={"cashier": StepRule(timeout=0.2, fallback=[lambda _given: "short"])})
+    team = RoundRobinGroupChat([cashier(script([asks("wait")], "done"), wait), cashier(script("bye"), name="clerk")], max_turns=2)
+    result = await ainvoke(surefoot.wrap(team, guard=made))
+    assert [message.content for message in result.messages if message.source != "user"][-2:] == ["short", "bye"]

@@ -15,7 +15,7 @@ from langgraph.types import Command, interrupt
 from lc_support import Scripted, agent, answers, charging, go, thread
 
 import surefoot
-from surefoot import AdapterUnavailable, Guard, UsageError, Verdict
+from surefoot import AdapterUnavailable, Guard, InDoubt, StepRule, UsageError, Verdict
 from surefoot_langchain import SurefootMiddleware
 from surefoot_langchain._middleware import _INNERMOST
 
@@ -206,3 +206,56 @@ def test_as_03_killed_and_sent_again(tmp_path: Path, point: str, face: str) -> N
     effects = Effects(tmp_path / "effects")
     assert effects.count("charge") >= 1
     assert max(effects.count("charge", amount) for amount in (5, 6, 7)) <= 1
+
+
+class Down(Scripted):
+    """A model that nobody reaches once its script is at an end."""
+
+    def _generate(self, messages: list[Any], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        found = super()._generate(messages, stop, run_manager, **kwargs)
+        if found.generations[0].text == "done":
+            raise ConnectionError("down")
+        return found
+
+
+def falling(guard: Guard, effects: Effects, *script: Any, then: Any = lambda: None, **steps: Any) -> tuple[Guard, Any]:
+    """Return a guard with these fallbacks of steps, and an agent with its middleware, whose model is :class:`Down` after the script."""
+    ruled = Guard(guard.store, steps={name: StepRule(fallback=[function]) for name, function in steps.items()})
+    model = Down(script=script, effects=effects)
+    return ruled, create_agent(model, [charging(effects, then)], middleware=[SurefootMiddleware(ruled)], checkpointer=InMemorySaver())
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+async def test_a_reply_that_nobody_gives_is_given_otherwise(face: str, guard: Guard, effects: Effects) -> None:
+    """The model is down after a charge: the fallback, given the model's request, speaks, and ends the turn; the charge stays one."""
+    ruled, target = falling(guard, effects, [5], model=lambda request: f"short answer after {request.messages[-1].content}")
+    result = target.invoke(go(), thread()) if face == "sync" else await target.ainvoke(go(), thread())
+    assert result["messages"][-1].content == "short answer after charged 5"
+    assert effects.count("charge") == 1
+    assert [str(run.status) for run in ruled.runs.list()] == ["completed"]
+    events = [event.type for run in ruled.runs.list() for event in ruled.runs.events(run.run_id)]
+    assert events.count("step.degraded") == 1
+
+
+def test_a_call_that_fails_is_answered_otherwise(guard: Guard, effects: Effects) -> None:
+    """A tool raises: the fallback, given the call's request, answers the model in the tool's place."""
+
+    def fails() -> None:
+        raise ConnectionError("lost")
+
+    told = {"tools": lambda request: {"later": request.tool_call["args"]["amount"]}, "model": lambda _request: "done"}
+    _, target = falling(guard, effects, [5], then=fails, **told)
+    assert answers(target.invoke(go(), thread())) == ['{"later": 5}']
+
+
+def test_a_reply_that_no_mode_gives_is_a_persons(guard: Guard, effects: Effects) -> None:
+    """Where nothing speaks for the model the run is held; what a person gives is its reply."""
+
+    def fails(_request: Any) -> str:
+        raise ConnectionError("down too")
+
+    ruled, target = falling(guard, effects, model=fails)
+    with pytest.raises(InDoubt, match="in any of its 2 modes") as held:
+        target.invoke(go(), thread())
+    ruled.calls.settle(held.value.call_id or "", committed="by hand", by="maria")
+    assert target.invoke(None, thread())["messages"][-1].content == "by hand"
