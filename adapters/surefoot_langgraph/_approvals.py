@@ -11,7 +11,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.types import Command, Interrupt
 
 from surefoot import ApprovalPending, Guard, UsageError
-from surefoot_adapters import Do, Program
+from surefoot_adapters import Do, Program, asking
 
 __all__ = ["decided", "interrupt", "merge"]
 
@@ -57,10 +57,14 @@ def decided(guard: Guard, run_id: str, command: Command[Any], waiting: Callable[
 
 
 def _decide(guard: Guard, approval_id: str, answer: Any) -> None:
-    """Record a decision: ``True``, ``"approve"`` or ``{"type": "approve" | "reject" | "edit", "by":, "message":, "args":}``."""
+    """Record a decision, which is whose the resume is if it names nobody.
+
+    It is ``True``, ``"approve"`` or ``{"type": "approve" | "reject" | "edit", "by":, "message":, "args":}``.
+    """
     said = answer if isinstance(answer, Mapping) else {"type": answer}
     kind = said.get("type")
-    by, comment = str(said.get("by", "resume")), str(said.get("message", ""))
+    asks, comment = asking(guard), str(said.get("message", ""))
+    by = str(said["by"]) if "by" in said or asks is None else asks.decider()
     if kind in _YES:
         guard.approvals.approve(approval_id, by=by, comment=comment)
     elif kind in _NO:

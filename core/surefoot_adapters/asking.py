@@ -32,6 +32,10 @@ class Asking(Protocol):
         """Return what a run waits for: the id of each pending question → its card."""
         ...
 
+    def decider(self) -> str:
+        """Return whose the answers are that name nobody."""
+        ...
+
     def answer(self, approval_id: str, *, yes: bool, by: str = "") -> None:
         """Record what a person said. Raises :class:`~surefoot.Denied` for somebody who may not decide (I15)."""
         ...

@@ -65,12 +65,17 @@ class _Module:
 
 
 def lint(paths: Sequence[Path]) -> tuple[int, list[Finding]]:
-    """Return how many files were read, and what goes round the guard in them. Raises :class:`SyntaxError` for a file that is no Python."""
+    """Return how many files were read, and what goes round the guard in them; one that cannot be read is a finding."""
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    modules = [_read(file) for file in files]
+    modules, found = list[_Module](), list[Finding]()
+    for file in files:
+        try:
+            modules.append(_read(file))
+        except (OSError, SyntaxError, ValueError, RecursionError) as exc:  # ValueError: bytes that are no text, a null in the source
+            found.append(Finding(str(file), getattr(exc, "lineno", None) or 1, f"it cannot be looked at ({type(exc).__name__}: {exc})"))
     within = _reached(modules)
-    found = [finding for module in modules for finding in (*_effects(module, within), *_bypasses(module))]
-    return len(files), sorted(found, key=lambda finding: (finding.path, finding.line, finding.text))
+    found += [finding for module in modules for finding in (*_effects(module, within), *_bypasses(module))]
+    return len(modules), sorted(found, key=lambda finding: (finding.path, finding.line, finding.text))
 
 
 def _read(path: Path) -> _Module:

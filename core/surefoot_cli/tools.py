@@ -50,12 +50,12 @@ def init(target: str, output: Path | None, as_json: bool) -> None:
 def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     """Find effects in source that go round the guard: requests, processes, mails and writes that are in no tool's body.
 
-    A line that is meant as it is ends in '# surefoot: ignore - ' and the reason.
+    A file that cannot be read is reported like that, and the others are looked at. A line that is
+    meant as it is ends in '# surefoot: ignore - ' and the reason.
     """
-    try:
-        files, found = boundary.lint(paths)
-    except (SyntaxError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{exc}; only Python can be looked at") from exc
+    files, found = boundary.lint(paths)
+    if not files and found:
+        raise UsageError(f"{found[0].path}: {found[0].text}; only Python can be looked at")
     if not files:
         raise UsageError(f"there is no Python file in {', '.join(map(str, paths))}, so it would prove nothing")
     if as_json:

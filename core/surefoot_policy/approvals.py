@@ -54,9 +54,9 @@ def on_behalf_of(name: str) -> Iterator[None]:
         _requester.reset(token)
 
 
-def requester() -> str:
-    """Return who asks for what is asked for here."""
-    return _requester.get() or os.environ.get("SUREFOOT_REQUESTER") or _AGENT
+def requester(nobody: str = _AGENT) -> str:
+    """Return who asks for what is asked for here; ``nobody`` where nobody is named."""
+    return _requester.get() or os.environ.get("SUREFOOT_REQUESTER") or nobody
 
 
 def may_decide(by: str, asks: str, approvers: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from surefoot.engine.claims import Claim, Request
 from surefoot.engine.program import Program
 from surefoot_adapters import hiding
+from surefoot_policy.approvals import requester
 
 if TYPE_CHECKING:
     from surefoot import Guard
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["Asking", "decided_by"]
 
 _RESUME: Final = "resume"
-_decider: ContextVar[str] = ContextVar("surefoot_policy_decider", default=_RESUME)
+_decider: ContextVar[str | None] = ContextVar("surefoot_policy_decider", default=None)
 
 
 @contextmanager
 def decided_by(name: str) -> Iterator[None]:
-    """Say whose decisions the answers are with which the runs in this block are resumed. Default: ``resume``.
+    """Say whose decisions the answers are with which the runs in this block are resumed.
 
-    Needed where the policy has ``approvers`` and the framework's own answers name nobody.
+    Default: the one on whose behalf they run, who cannot decide (I15); ``resume`` where nobody is named. Needed where the
+    policy has ``approvers`` and the framework's own answers name nobody.
     """
     token = _decider.set(name)
     try:
@@ -61,7 +63,11 @@ class Asking:
         """Return what a run waits for: the id of each pending question → its card."""
         return {approval.id: approval.card() for approval in self._guard.approvals.list(run_id=run_id)}
 
+    def decider(self) -> str:
+        """Return whose the answers are that name nobody."""
+        return _decider.get() or requester(_RESUME)
+
     def answer(self, approval_id: str, *, yes: bool, by: str = "") -> None:
         """Record what a person said through the framework, which may ask inside of the run. Raises as :meth:`Approvals.approve`."""
         decide = self._guard.approvals.approve if yes else self._guard.approvals.deny
-        Context().run(partial(decide, approval_id, by=by or _decider.get()))
+        Context().run(partial(decide, approval_id, by=by or self.decider()))

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from surefoot import UsageError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "parse", "read"]
 
+_PLACES: Final = 100_000
 _Lines: TypeAlias = dict[tuple[str | int, ...], int]
 
 
@@ -34,8 +35,11 @@ def read(path: Path) -> PolicyFile:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"the policy {path} cannot be read ({exc}); 'surefoot policy check' says what it finds") from exc
-    data, lines = _data(path, text)
-    return parse(data, str(path), lines)
+    try:
+        data, lines = _data(path, text)
+        return parse(data, str(path), lines)
+    except RecursionError:
+        raise UsageError(f"{path}: it is nested too deep for a policy") from None
 
 
 def parse(data: Any, where: str, lines: _Lines | None = None) -> PolicyFile:
@@ -100,7 +104,7 @@ def _yaml(path: Path, text: str) -> tuple[Any, _Lines]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None:
-            _note_lines(path, node, (), lines)
+            _note_lines(path, node, (), lines, ())
         data = yaml.safe_load(text)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
@@ -111,16 +115,24 @@ def _yaml(path: Path, text: str) -> tuple[Any, _Lines]:
     return data, lines
 
 
-def _note_lines(path: Path, node: Any, place: tuple[str | int, ...], lines: _Lines) -> None:
-    """Note the line of every key below a node of YAML. Raises :class:`~surefoot.UsageError` for a key that is there twice."""
+def _note_lines(path: Path, node: Any, place: tuple[str | int, ...], lines: _Lines, around: tuple[int, ...]) -> None:
+    """Note the line of every key below a node of YAML.
+
+    Raises :class:`~surefoot.UsageError` for a key that is there twice, a node that is inside of itself, and aliases of aliases that
+    would make a small file a large policy.
+    """
+    if id(node) in around or len(lines) > _PLACES:
+        why = "it contains itself" if id(node) in around else f"its aliases make more than {_PLACES:,} keys of it"
+        raise UsageError(f"{path}:{node.start_mark.line + 1}: {_path(place)}: {why}")
     lines.setdefault(place, node.start_mark.line + 1)
+    around = (*around, id(node))
     if node.id == "sequence":
         for index, item in enumerate(node.value):
-            _note_lines(path, item, (*place, index), lines)
+            _note_lines(path, item, (*place, index), lines, around)
     elif node.id == "mapping":
         for key, value in node.value:
             inner = (*place, str(key.value))
             if inner in lines:
                 raise UsageError(f"{path}:{key.start_mark.line + 1}: {_path(inner)}: the key is there twice")
             lines[inner] = key.start_mark.line + 1
-            _note_lines(path, value, inner, lines)
+            _note_lines(path, value, inner, lines, around)

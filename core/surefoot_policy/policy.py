@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
 from functools import partial
@@ -110,6 +110,13 @@ class FilePolicy(Policy):
         """Return why a request must not run where it would, or ``None``."""
         where = self.rules.sandbox(request.tool) if self._sandboxes is not None else None
         return self._sandboxes.refusal(*where, request) if where is not None and self._sandboxes is not None else None
+
+    def explain(self, question: Question, installed: Collection[str] = ()) -> Sequence[Judgement]:
+        """Return what each entry that matches says about a call, ``installed`` names executors as if they were."""
+        found, where = list(self.rules.explain(question)), self.rules.sandbox(question.tool)
+        if where is not None and self._sandboxes is not None and where[0] not in installed and not self._sandboxes.has(where[0]):
+            found.append(Judgement("deny", where[1], self._sandboxes.missing(*where)))
+        return found
 
     def waits(self, claim: Claim) -> Program[bool]:
         """Return whether a call that the ledger has no answer for waits for a person; ask one, where nobody was asked."""

@@ -151,7 +151,11 @@ class Rules:
 
     def decide(self, question: Question) -> Judgement:
         """Return the strictest of what the entries say, else the default."""
-        return max(self.explain(question), key=lambda found: _STRICTNESS[found.decision], default=self._default)
+        return self.strictest(self.explain(question))
+
+    def strictest(self, found: Iterable[Judgement]) -> Judgement:
+        """Return what counts of what entries say, else the default."""
+        return max(found, key=lambda one: _STRICTNESS[one.decision], default=self._default)
 
     def declared(self, tool: str) -> ToolRule:
         """Return what the entries declare about a tool; the first one that says something about a field counts, the strictest effect."""

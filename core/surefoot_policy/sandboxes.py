@@ -53,12 +53,16 @@ class Sandboxes:
     def refusal(self, name: str, place: str, request: Request) -> str | None:
         """Return why a call must not run where ``place`` in the policy names a sandbox, or ``None``."""
         if not self.has(name):
-            return f"{place} has it run in the sandbox {name!r}, and no executor of that name is installed"
+            return self.missing(name, place)
         if name in self._broken:
             return f"{place} has it run in the sandbox {name!r}, whose executor cannot be made: {self._broken[name]}"
         if not isinstance(request, Placed):
             return f"{place} has it run in the sandbox {name!r}, and its adapter cannot have a body run elsewhere"
         return None
+
+    def missing(self, name: str, place: str) -> str:
+        """Return why a call must not run where no executor of that name is installed."""
+        return f"{place} has it run in the sandbox {name!r}, and no executor of that name is installed"
 
     def place(self, name: str, request: Request, body: Do) -> tuple[Request, Do]:
         """Return the request, and a body that runs it in a sandbox; as they are, to be refused, where its executor cannot be made."""

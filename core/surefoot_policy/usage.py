@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -24,6 +25,8 @@ _USAGE: Final = "usage"
 GROUPS: Final = ("run_id", "agent", "step", "tool", "model", "tenant")
 """What can be asked for: what was used by each of these."""
 _SUMS: Final = ("replies", "input_tokens", "output_tokens", "cost_usd")
+_MOST: Final = 10**9
+"""No reply uses more; what says so is broken."""
 _PER: Final = 1_000_000
 """Tokens that a price is for."""
 
@@ -79,12 +82,22 @@ def spend(
     cost_usd: float | None = None,
 ) -> None:
     """Count one reply of a model in a step, in the transaction that makes the reply durable."""
-    read, written = (max(0, int(given or 0)) for given in (input_tokens, output_tokens))
-    spent = _price(frame.run.guard, model, read, written) if cost_usd is None else max(0.0, cost_usd)
+    model, agent = str(model or ""), str(agent or "")
+    read, written = (int(_known(given) or 0) for given in (input_tokens, output_tokens))
+    spent = _known(cost_usd)
+    spent = _price(frame.run.guard, model, read, written) if spent is None else spent
     run, names = frame.run.record, [around.name for around in frame.chain() if around.name]
     step, asks = (names[0], agent or names[-1]) if names else ("", agent)
     place = (run.run_id, run.tenant, run.thread, step, tool, unit.clean(model))
     _add(unit, frame, Used(*place, 1, read, written, spent, unit.clean(asks)))
+
+
+def _known(given: Any) -> float | None:
+    """Return an amount that somebody reported, ``None`` for what is none: missing or broken usage stops nothing (AS-36)."""
+    try:
+        return max(0.0, float(given)) if math.isfinite(given) and given <= _MOST else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def cost(guard: Guard, run_id: str | None = None) -> Sequence[Used]:

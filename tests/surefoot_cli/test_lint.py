@@ -138,3 +138,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["tools", "lint", str(tmp_path)]).exit_code == 2
     (tmp_path / "bad.py").unlink()
     assert CliRunner().invoke(cli, ["tools", "lint", str(tmp_path)]).exit_code == 2
+
+
+@pytest.mark.parametrize("bytes_", [b"def (", b"\xff\xfe\x00x", b"x = 1\x00", b"x = " + b"(" * 5000 + b")" * 5000], ids=range(4))
+def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_looked_at(tmp_path: Path, bytes_: bytes) -> None:
+    """One broken file is a finding of its own, and hides none of those beside it."""
+    (tmp_path / "broken.py").write_bytes(bytes_)
+    (tmp_path / "node.py").write_text("import os\n\n\ndef node(state):\n    os.remove('x')\n")
+    done = CliRunner().invoke(cli, ["tools", "lint", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "broken.py:1: it cannot be looked at (" in done.output
+    assert "node.py:5: " in done.output
+    assert done.output.endswith("1 files, 2 findings\n")

@@ -16,7 +16,8 @@ from langgraph.types import Command
 from support import Agent, Effects, Scripted, ask, config, planner, react
 
 import surefoot
-from surefoot import Guard, UsageError
+import surefoot_policy
+from surefoot import Denied, Guard, UsageError
 
 PAY = "tools: [{tool: pay, decision: approve, reason: money leaves the house}]\n"
 GO = {"messages": [("user", "go")]}
@@ -271,6 +272,23 @@ def test_a_tools_own_question_is_not_taken_for_a_decision(effects: Effects, stor
     state = graph.invoke(Command(resume={waits.id: True, other: "blue"}), config("t"))
     assert answers(state) == ["pay 1", "said blue"]
     assert effects.count("pay") == 1
+
+
+@pytest.mark.parametrize("answer", [True, "approve", {"type": "edit", "args": {"amount": 2}}], ids=["yes", "word", "edit"])
+def test_i15_who_asks_cannot_answer(effects: Effects, store: str, policy: Callable[..., str], answer: Any) -> None:
+    """I15: a resume on behalf of the one who asks, which names nobody else, decides nothing; one that says who decides does."""
+    guard = Guard(store, policy=policy())
+    graph = surefoot.wrap(react(planner([ask("pay", amount=1)]), [effects.tool("pay")]).compile(checkpointer=InMemorySaver()), guard=guard)
+    with surefoot_policy.on_behalf_of("anna"):
+        graph.invoke(GO, config("t"))
+        with pytest.raises(Denied, match="anna asked for"):
+            graph.invoke(Command(resume=answer), config("t"))
+        [waits] = guard.approvals.list()
+        assert (waits.state, effects.all()) == ("pending", [])
+        with surefoot_policy.decided_by("maria"):
+            state = graph.invoke(Command(resume=True), config("t"))
+    assert answers(state) == ["pay 1"]
+    assert guard.approvals.show(waits.id).decided_by == "maria"
 
 
 def test_an_edit_runs_the_other_arguments_once(effects: Effects, store: str, policy: Callable[..., str]) -> None:

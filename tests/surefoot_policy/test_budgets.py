@@ -98,6 +98,21 @@ def test_as_36_without_token_counts_nothing_breaks(policed: Policed, pay: Any, e
     assert effects.count("pay") == 2
 
 
+@pytest.mark.parametrize("broken", [None, float("inf"), float("-inf"), float("nan"), 1e300, "many", -5, [1]], ids=repr)
+def test_as_36_broken_usage_stops_nothing(policed: Policed, broken: Any) -> None:
+    """AS-36: usage that is missing, endless or no number crashes nothing and counts as nothing; what is known beside it counts."""
+    guard = policed("prices: [{model: '*', input: 1000000, output: 1}]")
+
+    def agent() -> None:
+        surefoot_policy.record(model=broken, agent=broken, input_tokens=broken, output_tokens=broken, cost_usd=broken)
+        surefoot_policy.record(model="m", input_tokens=2, output_tokens=broken, cost_usd=broken if broken != -5 else None)
+
+    surefoot.wrap(agent, guard=guard)()
+    used = surefoot_policy.cost(guard)
+    assert sum(one.replies for one in used) == 2
+    assert [sum(getattr(one, name) for one in used) for name in ("input_tokens", "output_tokens", "cost_usd")] == [2, 0, 2.0]
+
+
 def test_as_37_a_loop_of_a_mutating_tool_ends(policed: Policed, effects: Effects) -> None:
     """AS-37: add_to_cart with ever other arguments meets the ceiling of its effect class; what only reads is not stopped by it."""
     add, look = tool(effects, "add_to_cart", "unsafe"), tool(effects, "look", "read")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,85 @@ def test_the_pages_about_policies_have_examples() -> None:
     """The test above is about something: policies and approvals are shown with examples."""
     assert sum(len(examples) for _, examples in documented("policy.md")) >= 5
     assert sum(len(examples) for _, examples in documented("approvals.md")) >= 2
+
+
+@pytest.mark.parametrize("tool", ["shell", "routed"])
+def test_policy_explain_sees_sandboxes(surefoot_: Callable[..., Result], tmp_path: Path, tool: str) -> None:
+    """A tool whose executor nobody has installed is denied when it is explained and tested, as it is when it is called."""
+    text = "tiers: {box: {sandbox: jail}}\ntools: [{tool: shell, sandbox: jail}, {tool: routed, tier: box}]\n"
+    (tmp_path / "surefoot.yaml").write_text(text)
+    (tmp_path / "examples.json").write_text(json.dumps([{"tool": tool, "expect": "deny"}]))
+    done = surefoot_("policy", "explain", tool)
+    assert done.output.startswith("deny: ")
+    assert "in the sandbox 'jail', and no executor of that name is installed" in done.output
+    assert surefoot_("policy", "test", "examples.json").exit_code == 0
+    assert surefoot_("policy", "explain", tool, "--sandbox", "jail").output.startswith("allow:")
+    assert surefoot_("policy", "test", "examples.json", "--sandbox", "jail").exit_code == 4
+    assert surefoot_("policy", "explain", "look").output.startswith("allow:")
+
+
+@pytest.mark.parametrize(
+    ("example", "why"),
+    [
+        ({"tool": "rm", "arg": {}, "expect": "deny"}, r"examples.json[1]: arg is no key of an example"),
+        ({"tool": "rm", "expect": "denied"}, r"examples.json[1]: expect 'denied' is no decision"),
+    ],
+)
+def test_policy_test_refuses_what_it_would_not_look_at(
+    surefoot_: Callable[..., Result], tmp_path: Path, example: dict[str, Any], why: str
+) -> None:
+    """An example with a key or a decision that does not exist would prove something else than it says."""
+    (tmp_path / "examples.json").write_text(json.dumps([{"tool": "rm", "expect": "deny"}, example]))
+    done = surefoot_("policy", "test", "examples.json")
+    assert done.exit_code == 2
+    assert why in done.output
+
+
+MANY = "[" * 5000 + "]" * 5000
+LAUGHS = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{p: *a{n - 1}, q: *a{n - 1}}}\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("p.yaml", "tools: &x\n  - *x\n", "p.yaml:1: tools[0]: it contains itself"),
+        ("p.yaml", "tools:\n  - tool: pay\n    arguments: &x {properties: *x}\n", "arguments.properties: it contains itself"),
+        ("p.yaml", f"tools: {MANY}\n", "it is nested too deep for a policy"),
+        ("p.yaml", LAUGHS, "its aliases make more than 100,000 keys of it"),
+        ("p.json", f'{{"tools": {MANY}}}', "it is nested too deep for a policy"),
+        ("p.toml", f"tools = {MANY}\n", "it is nested too deep for a policy"),
+    ],
+    ids=["cycle", "cycle in a mapping", "deep YAML", "aliases", "deep JSON", "deep TOML"],
+)
+def test_policy_check_of_a_file_that_does_not_end(surefoot_: Callable[..., Result], tmp_path: Path, name: str, text: str, why: str) -> None:
+    """I26: a file that is inside of itself, or has no bottom, is refused in one sentence."""
+    (tmp_path / name).write_text(text)
+    done = surefoot_("policy", "check", "--policy", name)
+    assert (done.exit_code, why in done.output) == (2, True), done.output
+
+
+@pytest.mark.parametrize("where", ["$ref", "properties"])
+def test_policy_check_fetches_nothing(surefoot_: Callable[..., Result], tmp_path: Path, where: str) -> None:
+    """I26: a schema that is somewhere else is refused when the file is read, and nobody is asked for it."""
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        ref = {"$ref": f"http://127.0.0.1:{server.server_port}/schema.json"}
+        schema = ref if where == "$ref" else {"properties": {"amount": ref}}
+        (tmp_path / "p.json").write_text(json.dumps({"tools": [{"tool": "pay", "arguments": schema}]}))
+        done = surefoot_("policy", "check", "--policy", "p.json")
+        server.shutdown()
+    serving.join(60)
+    assert done.exit_code == 2
+    assert "tools[0]:" in done.output
+    assert "schema.json is somewhere else" in done.output
+    assert asked == []

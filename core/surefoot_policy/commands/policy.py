@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from surefoot import Denied, ToolRule, UsageError
 from surefoot_cli.context import as_json, print_json
 from surefoot_policy.load import find
+from surefoot_policy.model import Choice
 from surefoot_policy.policy import FilePolicy
 from surefoot_policy.rules import Question, tightened
 
@@ -20,6 +21,10 @@ __all__ = ["policy"]
 _file = click.option(
     "--policy", "path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Default: surefoot.yaml, or pyproject.toml."
 )
+_sandbox = click.option(
+    "--sandbox", "installed", metavar="NAME", multiple=True, help="An executor that your program installs, and that is not seen here."
+)
+_KEYS = {"tool", "args", "tenant", "thread", "expect"}
 
 
 def _policy(path: Path | None) -> FilePolicy:
@@ -53,9 +58,10 @@ def check(path: Path | None, as_json: bool) -> None:
 @click.argument("tool", metavar="TOOL")
 @click.option("--args", "arguments", default="{}", metavar="JSON", help="The arguments of the call.")
 @click.option("--tenant", default="default", show_default=True, metavar="NAME")
+@_sandbox
 @_file
 @as_json
-def explain(tool: str, arguments: str, tenant: str, path: Path | None, as_json: bool) -> None:
+def explain(tool: str, arguments: str, tenant: str, installed: tuple[str, ...], path: Path | None, as_json: bool) -> None:
     """Say what would become of a call of TOOL, and which entries say so. Nothing runs."""
     found = _policy(path)
     try:
@@ -63,7 +69,8 @@ def explain(tool: str, arguments: str, tenant: str, path: Path | None, as_json: 
     except ValueError as exc:
         raise UsageError(f"--args is not JSON ({exc})") from exc
     question = _question(found, {"tool": tool, "args": args, "tenant": tenant})
-    decided, entries = found.rules.decide(question), found.rules.explain(question)
+    entries = found.explain(question, installed)
+    decided = found.rules.strictest(entries)
     if as_json:
         said = [{"entry": one.entry, "decision": one.decision, "reason": one.reason} for one in entries]
         print_json(policy=found.version, decision=decided.decision, entry=decided.entry, reason=decided.reason, entries=said)
@@ -75,9 +82,10 @@ def explain(tool: str, arguments: str, tenant: str, path: Path | None, as_json: 
 
 @policy.command()
 @click.argument("examples", metavar="EXAMPLES", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_sandbox
 @_file
 @as_json
-def test(examples: Path, path: Path | None, as_json: bool) -> None:
+def test(examples: Path, installed: tuple[str, ...], path: Path | None, as_json: bool) -> None:
     """Compare what a policy decides with what EXAMPLES expect.
 
     EXAMPLES is a JSON file: a list of calls like {"tool": "pay", "args": {"amount": 5}, "expect": "allow"}.
@@ -85,7 +93,11 @@ def test(examples: Path, path: Path | None, as_json: bool) -> None:
     found = _policy(path)
     try:
         wanted = json.loads(examples.read_text(encoding="utf-8"))
-        cases = [(example, example["expect"], found.rules.decide(_question(found, example))) for example in wanted]
+        for index, example in enumerate(wanted):
+            _check(f"{examples}[{index}]", example)
+        cases = [
+            (example, example["expect"], found.rules.strictest(found.explain(_question(found, example), installed))) for example in wanted
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise UsageError(f"{examples} is not a list of calls with 'tool' and 'expect' ({type(exc).__name__}: {exc})") from exc
     if not cases:
@@ -100,6 +112,14 @@ def test(examples: Path, path: Path | None, as_json: bool) -> None:
         click.echo(f"{len(cases)} examples, {len(wrong)} wrong, {found.version}")
     if wrong:
         raise Denied(f"{len(wrong)} of {len(cases)} examples are decided otherwise than expected")
+
+
+def _check(place: str, example: Mapping[str, Any]) -> None:
+    """Raise :class:`~surefoot.UsageError` for an example that says something that would not be looked at."""
+    if unknown := sorted(set(example).difference(_KEYS)):
+        raise UsageError(f"{place}: {', '.join(unknown)} is no key of an example; there are {', '.join(sorted(_KEYS))}")
+    if example["expect"] not in get_args(Choice):
+        raise UsageError(f"{place}: expect {example['expect']!r} is no decision; there are {', '.join(get_args(Choice))}")
 
 
 def _question(found: FilePolicy, example: Mapping[str, Any]) -> Question:
