@@ -45,6 +45,7 @@ from surefoot_adapters import (
 )
 from surefoot_langgraph import _approvals, _convert, _repair, _tools
 from surefoot_langgraph._history import Cursor, Lineage, Written, head_id
+from surefoot_langgraph._saver import SurefootSaver
 from surefoot_langgraph._steps import Invocation, Step, invocation
 
 __all__ = ["guarded"]
@@ -321,6 +322,8 @@ class _Door:
 
     def _saver(self) -> Any:
         saver = self._conf.get(_CHECKPOINTER, self._graph.checkpointer)
+        if isinstance(saver, SurefootSaver):
+            saver.redact_with(self._guard)
         return saver if hasattr(saver, "get_tuple") and "thread_id" in self._conf else None
 
     def _thread(self) -> str | None:

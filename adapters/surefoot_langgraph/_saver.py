@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, unquote
+from weakref import WeakSet
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -24,7 +25,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
-from surefoot import LeaseLost, Store, UsageError
+from surefoot import Guard, LeaseLost, Store, UsageError
 from surefoot.contracts import Transaction
 from surefoot.plugins import Plugins
 from surefoot_adapters import Codec
@@ -39,6 +40,12 @@ _HEADS: Final = "langgraph.heads"
 _ALL: Final = (_CHECKPOINTS, _BLOBS, _WRITES, _HEADS)
 _REMEMBERED: Final = 10_000
 """So many of them are remembered."""
+
+
+def _through(redacts: Sequence[Callable[[str], str]], text: str) -> str:
+    for redact in redacts:
+        text = redact(text)
+    return text
 
 
 def _key(*parts: object) -> str:
@@ -86,11 +93,21 @@ class SurefootSaver(BaseCheckpointSaver[str]):
         super().__init__()
         plugins = Plugins.default()
         self.store = plugins.open_store(store)
-        self._codec = Codec(plugins.redactor, self.store.digest_key)
+        self._codec = Codec(self._redactor, self.store.digest_key)
+        self._guards: WeakSet[Guard] = WeakSet()
         _convert.register(self._codec)
         self._heads: OrderedDict[tuple[str, str | None], None] = OrderedDict()
         """Checkpoints that were given as the newest of their thread, or written as such: who goes on from one goes on from the end."""
         self._lock = threading.Lock()
+
+    def redact_with(self, guard: Guard) -> None:
+        """Keep what a guard redacts out of what is stored here, too: its graph has its checkpoints here."""
+        self._guards.add(guard)
+
+    def _redactor(self) -> Callable[[str], str] | None:
+        asked = [guard.redactor for guard in list(self._guards)] or [Plugins.default().redactor]
+        found = [redact for ask in asked if (redact := ask()) is not None]
+        return partial(_through, found) if found else None
 
     def get_next_version(self, current: str | int | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
         """Return a version behind ``current`` that no fork of the thread has too."""

@@ -231,7 +231,7 @@ ADAPTER: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "result stored unredacted": (
         "a_secret_does_not_reach_the_store[sync, result]",
-        ("surefoot/engine/guard.py", "Codec(self.plugins.redactor, self.store.digest_key)", "Codec(lambda: None, self.store.digest_key)"),
+        ("surefoot/engine/guard.py", "Codec(self.redactor, self.store.digest_key)", "Codec(lambda: None, self.store.digest_key)"),
     ),
     "a broken verifier passes": (
         "a_broken_verifier_passes_nothing[sync, raises]",

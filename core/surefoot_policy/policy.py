@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,6 +82,10 @@ class FilePolicy(Policy):
         except ValueError as exc:
             raise UsageError(f"{self._where}: {place}: {str(exc).splitlines()[0]}") from exc
         return _Guarded(guardrail, place, condition)
+
+    def redacting(self, redact: Callable[[str], str] | None) -> Callable[[str], str] | None:
+        """Return what redacts more than ``redact``: what the file's patterns match."""
+        return redact if self.redaction is None else self.redaction.after(redact)
 
     def expressions(self) -> Expressions:
         """Return the language of the file's conditions."""
@@ -294,7 +298,7 @@ def _routes(file: PolicyFile) -> bool:
 
 
 def _redaction(file: PolicyFile, where: str) -> Patterns | None:
-    """Return the patterns of a file, in force from now on; ``None`` where it has none."""
+    """Return the redaction of a file, whose secrets are registered from now on; ``None`` where it has none."""
     if not file.redaction:
         return None
     from surefoot_policy.redaction import Patterns

@@ -19,7 +19,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus
-from weakref import WeakSet
 
 import surefoot
 from surefoot import UsageError, hookimpl
@@ -44,8 +43,6 @@ class _Redactor:
     def __init__(self) -> None:
         self.forms: dict[str, str] = {}
         """Every spelling of every secret → what stands in its place."""
-        self.patterns: WeakSet[Patterns] = WeakSet()
-        """Those of the policies that are in use."""
         self._secrets: re.Pattern[str] | None = None
 
     def compile(self) -> None:
@@ -55,12 +52,8 @@ class _Redactor:
 
     @hookimpl
     def surefoot_redact(self, text: str) -> str:
-        """Return ``text`` without secrets and without what a pattern matches."""
-        if self._secrets is not None:
-            text = self._secrets.sub(lambda found: self.forms[found[0]], text)
-        for patterns in list(self.patterns):
-            text = patterns.redact(text)
-        return text
+        """Return ``text`` without secrets."""
+        return self._secrets.sub(lambda found: self.forms[found[0]], text) if self._secrets is not None else text
 
 
 plugin: Final = _Redactor()
@@ -93,11 +86,15 @@ def _install() -> None:
 
 
 class Patterns:
-    """The ``redaction:`` of a policy file, in force while its policy is. RE2 matches in time linear in the text, whatever the pattern."""
+    """The ``redaction:`` of a policy file: its secrets are the process's, its patterns its guards'.
+
+    RE2 matches in time linear in the text, whatever the pattern.
+    """
 
     def __init__(self, entries: Sequence[Redaction], where: str) -> None:
         """Compile the entries, and register the secrets that they name. Raises :class:`~surefoot.UsageError`, and says which is wrong."""
         self._compiled: list[tuple[Any, str]] = []
+        self._secrets = False
         for index, entry in enumerate(entries):
             place = f"{where}: redaction[{index}]"
             if entry.pattern is not None:
@@ -107,14 +104,17 @@ class Patterns:
             if not value:
                 raise UsageError(f"{place}: there is no {entry.env} in the environment, so nobody would know what to redact")
             register_secret(value, name=entry.name)
-        if self._compiled:
-            with _lock:
-                plugin.patterns.add(self)
-                _install()
+            self._secrets = True
 
     def reaches(self, plugins: Plugins) -> bool:
-        """Return whether what is written under these plugins is redacted."""
-        return plugins is Plugins.default() or _NAME in plugins.names()
+        """Return whether the secrets are found in what is written under these plugins."""
+        return not self._secrets or plugins is Plugins.default() or _NAME in plugins.names()
+
+    def after(self, redact: Callable[[str], str] | None) -> Callable[[str], str] | None:
+        """Return what redacts first as ``redact`` does, and then what the patterns match."""
+        if not self._compiled:
+            return redact
+        return self.redact if redact is None else lambda text: self.redact(redact(text))
 
     def redact(self, text: str) -> str:
         """Return ``text`` with what the patterns match replaced."""

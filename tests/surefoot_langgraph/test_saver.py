@@ -18,7 +18,7 @@ from crash import Effects
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 from support import ask, config, planner, react
@@ -346,3 +346,25 @@ def _charge(effects: Effects) -> Any:
         return f"charged {amount}"
 
     return charge
+
+
+def test_as_67_a_pattern_of_the_guards_policy_is_kept_out_of_checkpoints(tmp_path: Path) -> None:
+    """AS-67: a state with what the policy of the graph's guard redacts is refused by the saver, whole, as one with a secret is."""
+    path = tmp_path / "surefoot.yaml"
+    path.write_text("redaction: [{pattern: 'card-[0-9]{4}'}]")
+    saver = SurefootSaver(f"sqlite:///{tmp_path}/checkpoints.db")
+
+    def node(state: Any) -> Any:
+        return {"messages": [("ai", "paid with card-4111")]}
+
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    guard = Guard(f"sqlite:///{tmp_path}/s.db", policy=str(path))
+    with pytest.raises(NotStorable, match="text that must be redacted"):
+        surefoot.wrap(builder.compile(checkpointer=saver), guard=guard).invoke({"messages": [("user", "go")]}, config("t"))
+    guard.close()
+    saver.store.close()
+    files = [*tmp_path.glob("*.db*")]
+    assert len(files) > 1
+    assert [file.name for file in files if b"card-4111" in file.read_bytes()] == []

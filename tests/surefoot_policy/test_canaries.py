@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -192,28 +191,35 @@ def test_without_re2_patterns_are_refused(policed: Policed, monkeypatch: pytest.
         policed(CARD)
 
 
-def test_plugins_that_do_not_redact_are_refused(policed: Policed, effects: Effects) -> None:
-    """A guard with plugins of its own runs nothing under a policy that redacts until they redact too."""
+def test_plugins_that_do_not_redact_are_refused(policed: Policed, effects: Effects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard with plugins of its own runs nothing under a policy that names secrets until they redact too; patterns reach it."""
+    monkeypatch.setenv("SUREFOOT_TEST_SECRET", "a secret of this test")
     pay = paying(effects)
     plugins = Plugins()
     plugins.load_installed()
-    guard = policed(CARD, plugins=plugins)
+    guard = policed("redaction: [{env: SUREFOOT_TEST_SECRET}]", plugins=plugins)
     with pytest.raises(surefoot.Denied, match="do not redact"):
         surefoot.wrap(lambda: pay("x"), guard=guard)()
     assert effects.count("pay") == 0
     plugins.register(redaction.plugin, "redaction")
     surefoot.wrap(lambda: pay("x"), guard=guard)()
     assert effects.count("pay") == 1
+    other = Plugins()
+    other.load_installed()
+    assert policed(CARD, plugins=other).redact("4111000000000001") == "[redacted:card]"
 
 
-def test_a_pattern_ends_with_its_policy(policed: Policed) -> None:
-    """Patterns of a policy that nobody has any more redact nothing."""
+def test_a_pattern_is_its_guards(policed: Policed, effects: Effects) -> None:
+    """Patterns act on the guard that has the policy: what another one of the process writes, they neither change nor withhold."""
+    text, pay = "only-in-this-test-1", paying(effects, lambda note: note)
     guard = policed("redaction: [{pattern: 'only-in-this-test-[0-9]'}]")
-    assert guard.redact("only-in-this-test-1") == "[redacted:secret]"
-    other = policed("default: allow")
-    del guard
-    gc.collect()
-    assert other.redact("only-in-this-test-1") == "only-in-this-test-1"
+    other = Guard("memory://")
+    assert (guard.redact(text), other.redact(text)) == ("[redacted:secret]", text)
+    with pytest.warns(surefoot.SurefootWarning, match="cannot be replayed"):
+        surefoot.wrap(lambda: pay(text), guard=guard)()
+    surefoot.wrap(lambda: pay(text), guard=other)()
+    assert [(call.arguments, call.value) for call in guard.calls.list()] == [('{"note":"[redacted:secret]"}', None)]
+    assert [(call.arguments, call.value) for call in other.calls.list()] == [(f'{{"note":"{text}"}}', f'"{text}"')]
 
 
 def test_register_secret_finds_what_the_policy_finds() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from surefoot.contracts.gate import Admission, Gate
 from surefoot.types import ToolRule
@@ -24,6 +24,10 @@ class Policy(ABC):
     def admissions(self) -> Sequence[Admission]:
         """Return who has the last word about a call, in this order; none by default."""
         return ()
+
+    def redacting(self, redact: Callable[[str], str] | None) -> Callable[[str], str] | None:
+        """Return ``redact``, what its guard redacts with, or what redacts more; ``None``: nothing is redacted, and no text looked at."""
+        return redact
 
     @abstractmethod
     def rule(self, tool: str, declared: ToolRule) -> ToolRule:

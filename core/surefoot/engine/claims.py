@@ -178,26 +178,12 @@ class Claim:
 
     def record(self, now: float) -> CallRecord:
         """Return the row that this claim would write."""
-        run = self.frame.run
-        return _ROW.changed(
-            call_id=call_id(self.key),
-            key=self.key,
-            tenant=run.record.tenant,
-            conversation=run.conversation,
-            run_id=run.record.run_id,
-            scope=self.scope,
-            path=self.frame.path,
-            tool=self.tool,
-            args_digest=self.digest,
-            arguments=self.arguments,
-            effect=self.effect,
-            entry=self.frame.entry,
-            touched=self.frame.entry,
-            owner=self.guard.store.owner(),
-            alias=self.request.alias,
-            occurrence=self.occurrence,
-            created=now,
-        )
+        run, frame = self.frame.run, self.frame
+        what = {"tool": self.tool, "args_digest": self.digest, "arguments": self.arguments, "effect": self.effect}
+        whose = {"tenant": run.record.tenant, "conversation": run.conversation, "run_id": run.record.run_id, "scope": self.scope}
+        where = {"path": frame.path, "entry": frame.entry, "touched": frame.entry, "owner": self.guard.store.owner()}
+        known = {"call_id": call_id(self.key), "key": self.key, "occurrence": self.occurrence, "alias": self.request.alias, "created": now}
+        return _ROW.changed(**what, **whose, **where, **known)
 
     def touches(self, record: CallRecord) -> int:
         """Return the newest entry of the row's slot space that asked for it, now that this claim does."""

@@ -71,8 +71,7 @@ class Guard:
         expect("wait", wait, "a number of seconds, 0 or more", is_time)
         self.plugins = plugins or Plugins.default()
         self.store = self.plugins.open_store(store, strict=strict, checkpoints=checkpoints)
-        self.codec = Codec(self.plugins.redactor, self.store.digest_key)
-        self.redact, self.clock = self.plugins.redact, time.time
+        self.codec, self.clock = Codec(self.redactor, self.store.digest_key), time.time
         self.retry, self.budget, self.breaker = retry or Retry(), budget, breaker
         self.wait, self.strict = wait, strict
         self.policy = self.plugins.policy(policy) if isinstance(policy, str) else policy
@@ -160,6 +159,14 @@ class Guard:
         if record.error is not None:
             return repr(load_error(self.codec, record.error))[:300]
         return "unknown"
+
+    def redactor(self) -> Callable[[str], str] | None:
+        """Return :meth:`redact`, or ``None`` while there is nothing that anybody wants redacted."""
+        return self.plugins.redactor() if self.policy is None else self.policy.redacting(self.plugins.redactor())
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` without registered secrets, as the redacting plugins and the policy leave it."""
+        return text if (redact := self.redactor()) is None else redact(text)
 
     # --- what runs here
 
@@ -262,7 +269,7 @@ class _Work:
 
     def __call__(self, transaction: Transaction) -> Any:
         guard = self._guard
-        unit = Unit(transaction, guard.clock(), guard.plugins.redactor())
+        unit = Unit(transaction, guard.clock(), guard.redactor())
         self._events = unit.events
         if guard._riders and self._tx.write:  # noqa: SLF001 - a part of the guard
             self._riders, guard._riders = guard._riders, []  # noqa: SLF001 - as above
