@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from surefoot import UsageError
@@ -25,24 +25,25 @@ _DEPTH: Final = 250
 """Levels; what can be stored has no more than 200."""
 _TEXT: Final = 1000
 """Characters that weigh as much as one item of a list."""
+_PLAIN: Final = frozenset([int, float, bool, type(None)])
 
 
-def weight(value: Any) -> int:
+def weight(value: Any, room: int = _DEPTH) -> int:
     """Return how much there is in a value to look at: items of lists and mappings, and texts by their length.
 
-    Raises :class:`ValueError` for one that is nested deeper than 250 levels, or in itself: not every library survives it.
+    Raises :class:`ValueError` for one that is nested deeper than ``room`` levels, or in itself: not every library survives it.
     """
-    total, level = 0, [value]
-    for _ in range(_DEPTH):
-        total += len(level) + sum(len(one) // _TEXT for one in level if isinstance(one, str | bytes))
-        level = [item for one in level if isinstance(one, Mapping | list | tuple | set | frozenset) for item in _within(one)]
-        if not level:
-            return total
-    raise ValueError(f"it is nested deeper than {_DEPTH} levels")
-
-
-def _within(value: Any) -> Iterable[Any]:
-    return [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+    if isinstance(value, str | bytes):
+        return 1 + len(value) // _TEXT
+    if not isinstance(value, Mapping | list | tuple | set | frozenset):
+        return 1
+    if not room:
+        raise ValueError(f"it is nested deeper than {_DEPTH} levels")
+    total = 1
+    for item in [*value, *value.values()] if isinstance(value, Mapping) else value:
+        kind = type(item)  # most are plain: a call for each would cost more than the rest of a decision
+        total += 1 + len(item) // _TEXT if kind is str else 1 if kind in _PLAIN else weight(item, room - 1)
+    return total
 
 
 def holds(condition: Condition, values: Any) -> bool:
