@@ -18,7 +18,7 @@ from surefoot import ApprovalPending, Call, Denied, Deny, Gate, Guard, Hold, Not
 from surefoot_policy import LANGUAGES, DryRun
 
 Policed = Callable[..., Guard]
-CARD = 'card "4111" \\ ünlike'
+CARD = 'card "q4111z" \\ ünlike'
 HIDES = "tools: [{tool: pay, effect: unsafe, redact: [card], decision: allow}]\n"
 ASKS = HIDES.replace("allow", "approve")
 
@@ -65,7 +65,7 @@ def leaks(folder: Path, guard: Guard) -> list[str]:
     shown = repr([*guard.calls.list(), *guard.approvals.list(state=None), *guard.approvals.grants()])
     shown += repr([dict(e.data) for run in guard.runs.list() for e in guard.runs.events(run.run_id)])
     guard.close()
-    spelled = {CARD, json.dumps(CARD)[1:-1], json.dumps(json.dumps(CARD))[1:-1], repr(CARD)[1:-1], "4111"}
+    spelled = {CARD, json.dumps(CARD)[1:-1], json.dumps(json.dumps(CARD))[1:-1], repr(CARD)[1:-1], "q4111z"}
     stored = [path.name for path in folder.glob("surefoot.db*") if any(form.encode() in path.read_bytes() for form in spelled)]
     return stored + (["inbox"] if any(form in shown for form in spelled) else [])
 
@@ -221,7 +221,7 @@ def test_as_67_a_redacted_argument_cannot_be_edited(policed: Policed, pay: Any, 
     guard = policed(ASKS)
     asked = waiting(guard, pay())
     with pytest.raises(UsageError, match="card is redacted"):
-        guard.approvals.edit(asked, {"card": "card 4111 of mine", "amount": 5}, by="maria")
+        guard.approvals.edit(asked, {"card": "card q4111z of mine", "amount": 5}, by="maria")
     assert guard.approvals.show(asked).state == "pending"
     assert leaks(tmp_path, guard) == []
 
