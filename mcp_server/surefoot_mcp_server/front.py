@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -23,8 +24,9 @@ from surefoot_mcp_server.upstream import STREAM
 from surefoot_mcp_server.web import body_of, disconnected, json
 from surefoot_mcp_server.wire import CALL, LIMIT, Asked, Malformed, answer, dump, error, identity, is_modern, loosely, parse
 
-__all__ = ["Front"]
+__all__ = ["Front", "Session"]
 
+_log = logging.getLogger("surefoot.mcp")
 _SESSION: Final = "mcp-session-id"
 _HELLO: Final = "initialize"
 _CANCELLED: Final = "notifications/cancelled"
@@ -41,7 +43,7 @@ class _Waiting:
     def __init__(self, about: str | int, token: Any) -> None:
         self.about = about
         self.token = token
-        self.pieces: asyncio.Queue[tuple[Mapping[str, Any], bool] | None] = asyncio.Queue(16)
+        self.pieces: asyncio.Queue[tuple[Mapping[str, Any], bool]] = asyncio.Queue(16)
         """Messages, each with whether it is the response."""
         self.left = asyncio.Event()
 
@@ -55,7 +57,7 @@ class _Waiting:
         return not self.left.is_set()
 
 
-class _Session:
+class Session:
     """One client's connection: what it asks goes there under numbers of our own, so that equal ids never meet (I31)."""
 
     def __init__(self, tenant: str, name: str, *, shared: bool) -> None:
@@ -85,8 +87,11 @@ class _Session:
         finally:
             self._ended.set()
             self._news.set()
-            for one in list(self.waiting.values()):
-                await one.put(loosely(answer(one.about, error(_ENDED, "the server ended before it answered; ask again"))), last=True)
+            await asyncio.gather(*(self._give_up(number) for number in list(self.waiting)))
+
+    async def _give_up(self, number: str) -> None:
+        if (one := self.waiting.pop(number, None)) is not None:
+            await one.put(loosely(answer(one.about, error(_ENDED, "the server ended before it answered; ask again"))), last=True)
 
     @property
     def live(self) -> bool:
@@ -115,7 +120,8 @@ class _Session:
         if token is not None:
             message = {**message, "params": {**params, "_meta": {**meta, "progressToken": number}}}  # type: ignore[dict-item]
         found = self.waiting[number] = _Waiting(about, token)
-        await self.hose.write(dump({**message, "id": number}))
+        if not await self.hose.write(dump({**message, "id": number})):
+            await self._give_up(number)
         return found
 
     async def tell(self, message: dict[str, Any]) -> None:
@@ -169,6 +175,8 @@ class _Session:
             return await about.put(restored, last=False)
         if self.shared:
             return False  # it is nobody's in particular, and may not be everybody's
+        if len(self._kept) == _MOST_KEPT:
+            _log.warning("a client listens on no stream; of %s messages for it, the oldest is dropped", _MOST_KEPT)
         self._kept.append(message)
         self._news.set()
         return True
@@ -202,7 +210,7 @@ class Front:
     def __init__(self, door: Door, endpoint: Endpoint, path: str = "/mcp") -> None:
         self._door = door
         self._endpoint = endpoint
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         """The one that was used longest ago is the first."""
         self._starting = asyncio.Lock()
         self.app = Starlette(routes=[Route(path, self._take, methods=["GET", "POST", "DELETE"])])
@@ -237,7 +245,7 @@ class Front:
             return Response(None, 204)
         return StreamingResponse(session.news(), media_type=STREAM)
 
-    def _known(self, request: Request) -> _Session | None:
+    def _known(self, request: Request) -> Session | None:
         """Return the session that a request names, where it is its own (I27)."""
         name = request.headers.get(_SESSION, "")
         session = self._sessions.get(name)
@@ -262,14 +270,14 @@ class Front:
         waiting = await session.ask(message, about)
         return await self._answered(request, session, waiting, {_SESSION: session.name} if method == _HELLO else {})
 
-    async def _begun(self, tenant: str, *, shared: bool) -> _Session:
+    async def _begun(self, tenant: str, *, shared: bool) -> Session:
         """Return a connection of the client's own, or the one of all with its credential. Raises :class:`~surefoot.UsageError`."""
         async with self._starting:
             name = f"={tenant}" if shared else uuid.uuid4().hex
             known = self._sessions.pop(name, None)
             if known is None or not known.live:
                 await self._make_room()
-                known = _Session(tenant, name, shared=shared)
+                known = Session(tenant, name, shared=shared)
                 await known.start(self._endpoint)
             self._sessions[name] = known
             return known
@@ -283,7 +291,7 @@ class Front:
             del self._sessions[session.name]
             await session.end()
 
-    async def _answered(self, request: Request, session: _Session, waiting: _Waiting, headers: dict[str, str]) -> Response:
+    async def _answered(self, request: Request, session: Session, waiting: _Waiting, headers: dict[str, str]) -> Response:
         """Answer with the response alone where it is the first that is said, else with a stream that ends with it."""
         gone = asyncio.ensure_future(disconnected(request))
         first = asyncio.ensure_future(waiting.pieces.get())
@@ -296,18 +304,18 @@ class Front:
                 session.leave(waiting)
         if first.cancelled() or not first.done():
             return Response(None, 499)
-        message, last = first.result() or ({}, True)
+        message, last = first.result()
         if last:
             return json(dump(message), 200, headers)
         return StreamingResponse(_stream(session, waiting, message), media_type=STREAM, headers=headers)
 
 
-async def _stream(session: _Session, waiting: _Waiting, first: Mapping[str, Any]) -> AsyncIterator[bytes]:
+async def _stream(session: Session, waiting: _Waiting, first: Mapping[str, Any]) -> AsyncIterator[bytes]:
     message, last = first, False
     try:
         yield sse.of(dump(message))
         while not last:
-            message, last = await waiting.pieces.get() or ({}, True)
+            message, last = await waiting.pieces.get()
             yield sse.of(dump(message))
     finally:
         session.leave(waiting)

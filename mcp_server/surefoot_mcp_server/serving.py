@@ -22,7 +22,7 @@ from surefoot_mcp_server.probe import Ask
 from surefoot_mcp_server.servers import Server
 from surefoot_mcp_server.upstream import Upstream
 
-__all__ = ["Listening", "serve"]
+__all__ = ["Listening", "asking", "serve"]
 
 _OWN: Final = 10.0
 _GRACE: Final = 1.0
@@ -55,7 +55,7 @@ async def _gateway(guard: Guard, server: Server, url: str, given: Listening) -> 
         options = Options(url, given.door, server.limit, given.forward_authorization, server.authorization)
         gateway = Gateway(options, lambda tenant: Governor(guard, server.rules, tenant), upstream)
         await Governor(guard, server.rules).recover()
-        server.prober.ask = _asking(options, upstream)
+        server.prober.ask = asking(options, upstream)
         return await _listen(gateway, guard, given)
 
 
@@ -96,7 +96,7 @@ class _Server(uvicorn.Server):
                 sys.stderr.flush()
 
 
-def _asking(given: Options, upstream: Upstream) -> Ask:
+def asking(given: Options, upstream: Upstream) -> Ask:
     """Return what asks the server on our own account."""
 
     async def ask(method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -89,9 +89,12 @@ class Switch:
         self._questions: dict[str, tuple[str, str | int]] = {}
         """Requests of servers to the client: whose, and under which id."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._over = False
+        """The client is gone, or somebody wants us to end."""
 
     def end(self) -> None:
         """End it soon."""
+        self._over = True
         for relay in self._relays.values():
             relay.end()
 
@@ -106,6 +109,7 @@ class Switch:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not everyone.done() and self._tasks:  # lists that the client still waits for
                 await asyncio.wait(self._tasks, timeout=5.0)
+            self._over = True
             for hose in self._hoses.values():
                 hose.end()
             return max(await everyone)
@@ -126,7 +130,7 @@ class Switch:
         for about in [about for about, called in self._calls.items() if told(called)[0] == name]:
             del self._calls[about]
             await self.sink.write(answer(about, error(_ENDED, f"the server {name} ended before it answered; ask again")))
-        if self._live():
+        if self._live() and not self._over:
             _log.error("the server %s ended with the exit code %s; its tools are gone", name, code)
             await self.sink.write(dump({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))
         return code
@@ -281,23 +285,27 @@ def _cached(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {**kinds, "ttlMs": min(one.get("ttlMs", 0) for one in found), "cacheScope": "public" if public else "private"}
 
 
-def _introduced(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what is said of the endpoint: tools, and what each server has to say."""
+def _introduced(results: Mapping[str, Mapping[str, Any]], tools: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of the endpoint: that it has tools, and what each server has to say."""
     words = [f"{name}: {result['instructions']}" for name, result in results.items() if result.get("instructions")]
-    return {"capabilities": {"tools": {"listChanged": True}}, **({"instructions": "\n\n".join(words)} if words else {})}
+    return {"capabilities": {"tools": tools}, **({"instructions": "\n\n".join(words)} if words else {})}
 
 
 def _greeted(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return one greeting, in the oldest revision that one of them chose."""
     oldest = min((str(result.get("protocolVersion", _OLDEST)) for result in results.values()), default=_OLDEST)
-    return {"protocolVersion": oldest, **_introduced(results), "serverInfo": {"name": "surefoot", "version": version("surefoot")}}
+    return {
+        "protocolVersion": oldest,
+        **_introduced(results, {"listChanged": True}),
+        "serverInfo": {"name": "surefoot", "version": version("surefoot")},
+    }
 
 
 def _discovered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what all of them can do, in the revisions that all of them know."""
     known = [result.get("supportedVersions") or [] for result in results.values()]
     common = [one for one in (known[0] if known else []) if all(one in versions for versions in known)]
-    return {**_cached(results.values()), "supportedVersions": common, **_introduced(results)}
+    return {**_cached(results.values()), "supportedVersions": common, **_introduced(results, {})}
 
 
 _OURS: Final[Mapping[str, Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]]]] = {

@@ -26,6 +26,11 @@ def effect(words: str) -> None:
         file.write(words + "\n")
 
 
+def times(words: str) -> int:
+    """Return how often something was done."""
+    return EFFECTS.read_text().splitlines().count(words)
+
+
 def event(message: dict[str, Any], about: str = "") -> bytes:
     """Return a message as an event."""
     return (f"id: {about}\n" if about else "").encode() + f"event: message\ndata: {json.dumps({'jsonrpc': '2.0', **message})}\n\n".encode()
@@ -40,7 +45,7 @@ async def stream(about: Any, tool: str) -> AsyncIterator[bytes]:
     """Stream what a tool says."""
     yield event({"method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}, "1" if tool == "elsewhere" else "")
     effect(tool)
-    if tool == "broken":
+    if tool == "broken" or (tool == "first" and times(tool) == 1):
         raise ConnectionResetError
     if tool == "elsewhere":
         WAITING["about"] = about
@@ -87,6 +92,9 @@ async def mcp(request: Request) -> Response:  # noqa: C901 - one branch for each
     if tool == "pay":
         effect(f"pay {request.headers.get('idempotency-key')}")
         return JSONResponse(result(about, "paid"), headers={"x-shop": "1"})
+    if tool == "find":  # what became of a call with these arguments
+        found = {"outcome": params["arguments"]["became"], "result": result(about, "found it")["result"]}
+        return JSONResponse(result(about, json.dumps(found)))
     if tool == "forbidden":
         return JSONResponse({"error": "no"}, 403, headers={"www-authenticate": "Bearer"})
     if tool == "failing":

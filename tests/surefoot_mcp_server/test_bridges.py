@@ -6,23 +6,28 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
+from crash import children_of, is_alive
 from mcp_support import SHOP, Wire, call_params, code_of, eventually, words
 from test_http import ACCEPT, CONTRADICTIONS, DOOR, HEADERS, MODERN, Client, Shop, running, shop
+from test_processes import wait_for
 from test_several import HELLO, insisting, noting, two
 
 from surefoot import CallState, Guard
 from surefoot_mcp_server.child import Child
 from surefoot_mcp_server.endpoint import Endpoint, guarding
-from surefoot_mcp_server.front import Front
+from surefoot_mcp_server.front import Front, Session
 from surefoot_mcp_server.headers import Door
 from surefoot_mcp_server.lines import sink_of, source_of
 from surefoot_mcp_server.pins import Pins
@@ -231,12 +236,9 @@ async def test_changed_definitions_i28(tmp_path: Path, monkeypatch: pytest.Monke
         listed = (await client.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=named)).json()["result"]
         Pins(client.guard, "shop").approve({tool["name"]: tool for tool in listed["tools"]})
         assert words(await client.outcome("pay", key="k", headers=named)) == "paid None"
-        for said, code in (("Pays me.", "pin_mismatch"), (None, None)):
-            await client.tell("notifications/change", named, pay={"description": said} if said else None)
-            if said is None:
-                await client.tell(
-                    "notifications/change", named, pay={key: value for key, value in listed["tools"][0].items() if key != "x"}
-                )
+        changes = [({"description": "Pays me."}, "pin_mismatch"), (None, "pin_mismatch"), (listed["tools"][0], None)]
+        for change, code in changes:
+            await client.tell("notifications/change", named, pay=change)
             await client.post("/mcp", json={"jsonrpc": "2.0", "id": 2, "method": "ping"}, headers=named)
             assert code_of(await client.outcome("pay", key="k", headers=named)) == code
         assert len(client.effects()) == 1
@@ -252,6 +254,20 @@ async def test_server_dies_as_11(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 ask = partial(client.outcome, "pay", arguments={"amount": 7}, key="k", **more)
                 assert code_of(await insisting(ask)) == "in_doubt"
     assert client.effects() == ['pay {"amount": 7}']
+
+
+async def test_annotations_as_13(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AS-13: over HTTP too a server's own hints loosen nothing; only a local declaration lets a call run again."""
+    for reads, runs in (([], 1), (["pay"], 2)):
+        folder = tmp_path / str(runs)
+        folder.mkdir()
+        for dies in ("after", ""):
+            async with front(folder, monkeypatch, dies=dies, reads=reads) as client:
+                named = await client.hello()
+                listed = (await client.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=named)).json()
+                assert listed["result"]["tools"][0]["annotations"] == {"readOnlyHint": True}
+                await client.call("pay", arguments={"amount": 1}, headers=named)
+        assert len(client.effects()) == runs
 
 
 async def test_late_as_14(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,6 +375,47 @@ async def test_killed_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert code_of(await asking) == "in_doubt"
         await eventually(lambda: not client.children[0].running)
         assert words(await client.outcome("pay", headers=await client.hello())) == "paid None"
+
+
+async def test_asked_when_it_has_ended() -> None:
+    """A request that comes when its session has ended is told so, and does not wait for ever."""
+    session = Session("default", "s", shared=False)
+    session.hose.close()
+    waiting = await session.ask({"jsonrpc": "2.0", "method": "tools/list"}, 7)
+    message, last = waiting.pieces.get_nowait()
+    assert (message["id"], message["error"]["code"], last, session.waiting) == (7, -32000, True, {})
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc to see other processes")
+def test_no_orphans_as_85(tmp_path: Path) -> None:
+    """AS-85: when the proxy in front of a command is killed, the command goes too; what it had is in doubt."""
+    effects, store = tmp_path / "effects", f"sqlite:///{tmp_path / 'ledger.db'}"
+    command = [sys.executable, "-m", "surefoot_cli.main", "--store", store, "mcp", "serve", "--name", "shop", "--port", "0"]
+    command += [sys.executable, "-S", "-E", SHOP, str(effects)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        url = f"http://{process.stderr.readline().split()[-1]}/mcp"
+        headers = {**ACCEPT, **HEADERS, "mcp-name": "hang"}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call_params("hang", key="k", _meta=MODERN)}
+        calling = Thread(target=_asked_in_vain, args=(url, headers, body))
+        calling.start()
+        wait_for(effects.exists)
+        [server] = children_of(process.pid)
+        process.kill()
+        wait_for(lambda: not is_alive(server))
+        calling.join()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as again:
+        assert again.stderr is not None
+        url = f"http://{again.stderr.readline().split()[-1]}/mcp"
+        found = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=30).json()
+        again.terminate()
+    assert code_of(found) == "in_doubt"
+    assert effects.read_text() == "hang\n"
+
+
+def _asked_in_vain(url: str, headers: dict[str, str], body: Any) -> None:
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(url, json=body, headers=headers, trust_env=False, timeout=60)
 
 
 # --- a server over HTTP behind standard input and output

@@ -58,16 +58,19 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def listening(port: int) -> bool:
+    """Return whether somebody listens on a port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def running(command: list[str], port: int, folder: Path, **environment: str) -> Iterator[None]:
     """Run a server until the block ends."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env={**os.environ, **environment})
     try:
         end = time.monotonic() + 60
-        while time.monotonic() < end and process.poll() is None:
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        while time.monotonic() < end and process.poll() is None and not listening(port):
             time.sleep(0.1)
         yield
     finally:

@@ -21,6 +21,7 @@ from mcp_support import HERE, call_params, code_of, eventually, words
 from surefoot import CallState, Guard
 from surefoot.plugins import Plugins
 from surefoot_cli.main import cli
+from surefoot_mcp_server import serving
 from surefoot_mcp_server.governor import Governor
 from surefoot_mcp_server.headers import Door
 from surefoot_mcp_server.http import Gateway, Options
@@ -105,16 +106,17 @@ async def gateway(
     folder: Path, upstream: str, *, options: dict[str, Any] | None = None, policy: str | None = None, **rules: Any
 ) -> AsyncIterator[Client]:
     """Run a gateway in this process, on a port of its own."""
-    declared = Rules("shop", **rules)
-    guard = Guard(f"sqlite:///{folder / 'ledger.db'}", tools=declared.tools(Prober()), wait=20.0, policy=policy)
+    declared, prober = Rules("shop", **rules), Prober()
+    guard = Guard(f"sqlite:///{folder / 'ledger.db'}", tools=declared.tools(prober), wait=20.0, policy=policy)
     async with Upstream() as upstream_side:
         await Governor(guard, declared).recover()
         given = Options(upstream, **{"door": Door(), **(options or {})})
+        prober.ask = serving.asking(given, upstream_side)
         served = Gateway(given, lambda tenant: Governor(guard, declared, tenant), upstream_side)
         server = uvicorn.Server(
             uvicorn.Config(served.app, port=0, http="h11", log_level="error", lifespan="off", timeout_graceful_shutdown=1)
         )
-        serving = asyncio.ensure_future(server.serve())
+        listening = asyncio.ensure_future(server.serve())
         await eventually(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         try:
@@ -123,7 +125,7 @@ async def gateway(
                 yield client
         finally:
             server.should_exit = True
-            await serving
+            await listening
             await served.close()
             guard.close()
 
@@ -159,6 +161,21 @@ async def test_dropped_as_11(tmp_path: Path, shop: Shop, tool: str) -> None:
             assert code_of(await client.outcome(tool, key="k")) == "in_doubt"
             assert code_of(await client.outcome(tool)) == "in_doubt"
     assert shop.effects() == [tool]
+
+
+BECAME = [("happened", "found it", 1), ("will_not_happen", "first done", 2), ("not_seen", None, 1), ("junk", None, 1)]
+
+
+@pytest.mark.parametrize(("became", "said", "effects"), BECAME)
+async def test_reconciled_as_12(tmp_path: Path, shop: Shop, became: str, said: str | None, effects: int) -> None:
+    """AS-12: over HTTP too a declared read tool settles a doubt: the recorded result, or one dispatch, or it stays a doubt."""
+    async with gateway(tmp_path, shop.url, unsafe=["first"], reads=["find"], probes={"first": "find"}) as client:
+        assert code_of(await client.outcome("first", key="k", arguments={"became": became})) == "in_doubt"
+    async with gateway(tmp_path, shop.url, unsafe=["first"], reads=["find"], probes={"first": "find"}) as client:
+        for _ in range(2):
+            found = await client.outcome("first", key="k", arguments={"became": became})
+            assert (words(found) == said) if said else code_of(found) == "in_doubt"
+    assert shop.effects() == ["first"] * effects
 
 
 @pytest.mark.sweep

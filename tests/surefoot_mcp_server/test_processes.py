@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,6 +152,32 @@ proxy.wait()
     assert following.effects().count("hang") == 1
     with Guard(store) as guard:
         assert [call.tool for call in guard.calls.list(state=CallState.IN_DOUBT)] == ["shop/hang"]
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc to see another process's memory")
+def test_memory_is_flat(tmp_path: Path) -> None:
+    """After 100,000 calls, 100 at a time, the proxy has as much memory as after 10,000 of them, to a tenth."""
+    script = """
+import json, sys
+for line in sys.stdin:
+    about = json.loads(line)["id"]
+    print(json.dumps({"jsonrpc": "2.0", "id": about, "result": {"content": [{"type": "text", "text": "paid"}]}}), flush=True)
+"""
+    wire = Real(tmp_path, command=[sys.executable, "-S", "-E", "-c", script])
+
+    def memory_after(begin: int, end: int) -> int:
+        for first in range(begin, end, 100):
+            for about in range(first, first + 100):
+                wire.send("tools/call", call_params("pay", {"number": about}, key=f"order-{about}"), about)
+            assert {wire.read()["id"] for _ in range(100)} == set(range(first, first + 100))
+        status = Path(f"/proc/{wire.process.pid}/status").read_text()
+        return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0])
+
+    early = memory_after(0, 10_000)
+    assert memory_after(10_000, 100_000) <= early * 1.1
+    wire.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.sweep)])

@@ -6,12 +6,21 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from crash import is_alive
+from test_conformance import free_port, listening
+from test_processes import wait_for
+
+from surefoot import CallState, Guard
 
 HERE = Path(__file__).parent
 SDKS = {"1.x": "mcp>=1.26,<2", "2.x": "mcp>=2.2,<3"}
@@ -64,7 +73,7 @@ def served(folder: Path, client: str, server: str, times: int = 2, dies: str = "
     done = subprocess.run(command, env={**os.environ, "SHOP_DIES": dies}, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["tools"] == ["pay"]
+    assert "pay" in found["tools"]
     return list(found["calls"])
 
 
@@ -85,6 +94,132 @@ def test_sdk_server_dies_as_11(tmp_path: Path, sdks: dict[str, str], client: str
     found = [*served(tmp_path, sdks[client], sdks[server], 1, "after"), *served(tmp_path, sdks[client], sdks[server])]
     assert [call["_meta"]["surefoot/error"]["code"] for call in found] == ["in_doubt"] * 3
     assert (tmp_path / "effects").read_text() == "pay 7\n"
+
+
+def told(client: str, *arguments: str) -> dict[str, Any]:
+    """Run the client and return what it printed."""
+    done = subprocess.run([client, str(HERE / "sdk_client.py"), *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@contextmanager
+def serving(folder: Path, *target: str) -> Iterator[str]:
+    """Serve what the arguments name over HTTP, governed; yield the URL."""
+    command = [sys.executable, "-m", "surefoot_cli.main", "--store", f"sqlite:///{folder / 'ledger.db'}", "mcp", "serve", "--name", "shop"]
+    process = subprocess.Popen([*command, "--port", "0", *target], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    address = next(line.split()[-1] for line in process.stderr if "listening on" in line)
+    reading = Thread(target=process.stderr.read)
+    reading.start()
+    try:
+        yield f"http://{address}/mcp"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        reading.join()
+        process.stderr.close()
+
+
+@contextmanager
+def over_http(folder: Path, python: str) -> Iterator[str]:
+    """Start an SDK server over HTTP; yield its URL."""
+    port = free_port()
+    process = subprocess.Popen([python, str(HERE / "sdk_server.py"), str(folder / "effects"), str(port)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listening(port))
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["gateway", "front"])
+@pytest.mark.parametrize(("client", "server"), [*itertools.product(SDKS, SDKS)])
+def test_over_http_as_58(tmp_path: Path, sdks: dict[str, str], client: str, server: str, kind: str) -> None:
+    """AS-58, I31: over HTTP too clients and servers of both major versions work; a call issued again has one effect, an equal result.
+
+    Once in front of a server over HTTP, and once of one on standard input and output.
+    """
+    with ExitStack() as stack:
+        if kind == "gateway":
+            target = ["--upstream", stack.enter_context(over_http(tmp_path, sdks[server]))]
+        else:
+            target = [sdks[server], str(HERE / "sdk_server.py"), str(tmp_path / "effects")]
+        url = stack.enter_context(serving(tmp_path, *target))
+        found = told(sdks[client], "2", url)
+    first, second = found["calls"]
+    assert second.pop("_meta")["surefoot/replayed"] is True
+    first.pop("_meta")
+    assert first == second
+    assert first["structuredContent"] == {"paid": 7}
+    assert (tmp_path / "effects").read_text() == "pay 7\n"
+
+
+@pytest.mark.parametrize("server", SDKS)
+@pytest.mark.parametrize("client", ["1.x"])
+def test_behind_pipes_as_58(tmp_path: Path, sdks: dict[str, str], client: str, server: str) -> None:
+    """AS-58: a client on standard input and output works with a server over HTTP; what it hears is what it hears without the proxy."""
+    with over_http(tmp_path, sdks[server]) as url:
+        direct = told(sdks[client], "talk", url)
+        through = told(sdks[client], "talk", *proxied(tmp_path, "--upstream", url))
+        calls = told(sdks[client], "2", *proxied(tmp_path, "--upstream", url))["calls"]
+    assert through == direct
+    assert direct["asked"] == ["Are you sure?"]
+    assert [call["structuredContent"] for call in calls] == [{"paid": 7}] * 2
+    assert (tmp_path / "effects").read_text() == "pay 7\n"
+
+
+@pytest.mark.parametrize("kind", ["pipes", "http"])
+@pytest.mark.parametrize("server", SDKS)
+def test_first_version_hears_the_same_as_65(tmp_path: Path, sdks: dict[str, str], server: str, kind: str) -> None:
+    """AS-65: progress, logs, questions to the user and their answers travel through the proxy to an SDK 1.x client as they do without."""
+    command = [sdks[server], str(HERE / "sdk_server.py"), str(tmp_path / "effects")]
+    direct = told(sdks["1.x"], "talk", *command)
+    if kind == "pipes":
+        through = told(sdks["1.x"], "talk", *proxied(tmp_path, *command))
+    else:
+        with serving(tmp_path, *command) as url:
+            through = told(sdks["1.x"], "talk", url)
+    assert through == direct
+    assert (direct["progress"], direct["logs"], direct["asked"]) == ([[1.0, 2.0]], ["half-way"], ["Are you sure?"])
+    assert direct["result"]["content"][0]["text"] == "accept True"
+
+
+@pytest.mark.parametrize(("client", "server"), [*itertools.product(SDKS, SDKS)])
+def test_client_is_killed_as_45(tmp_path: Path, sdks: dict[str, str], client: str, server: str) -> None:
+    """AS-45, AS-85: an SDK client that is killed cancels nothing: the proxy does, and it and the server go.
+
+    The call is in doubt, for the next client too.
+    """
+    effects = tmp_path / "effects"
+    command = proxied(tmp_path, sdks[server], str(HERE / "sdk_server.py"), str(effects))
+    done = subprocess.run([sdks[client], str(HERE / "sdk_client.py"), str(effects), *command], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    _, *pids = effects.read_text().splitlines()[0].split()
+    wait_for(lambda: not any(is_alive(int(pid)) for pid in pids))
+    assert [line.split()[0] for line in effects.read_text().splitlines()] == ["hang", "cancelled"]
+    with Guard(f"sqlite:///{tmp_path / 'ledger.db'}") as guard:
+        assert [(call.tool, call.state) for call in guard.calls.list()] == [("shop/hang", CallState.IN_DOUBT)]
+
+
+@pytest.mark.parametrize("kind", ["pipes", "http"])
+@pytest.mark.parametrize(("client", "server"), [*itertools.product(SDKS, SDKS)])
+def test_changed_definitions_i28(tmp_path: Path, sdks: dict[str, str], client: str, server: str, kind: str) -> None:
+    """I28, AS-62: an SDK server whose tool says something else than what was approved is not called; as it was approved, it is."""
+    command = [sdks[server], str(HERE / "sdk_server.py"), str(tmp_path / "effects")]
+    pin = [sys.executable, "-m", "surefoot_cli.main", "--store", f"sqlite:///{tmp_path / 'ledger.db'}", "mcp", "pin", "--name", "shop"]
+    subprocess.run([*pin, *command], check=True, capture_output=True)
+    for says, paid in (("Pay me.", False), ("", True)):
+        changed = ["env", f"SHOP_SAYS={says}", *command]
+        if kind == "pipes":
+            (found,) = told(sdks[client], "1", *proxied(tmp_path, *changed))["calls"]
+        else:
+            with serving(tmp_path, *changed) as url:
+                (found,) = told(sdks[client], "1", url)["calls"]
+        assert found["isError"] is not paid
+        assert paid or found["_meta"]["surefoot/changes"][0]["path"] == "description"
+        assert (tmp_path / "effects").exists() is paid
 
 
 def test_reference_server_as_64(tmp_path: Path) -> None:
