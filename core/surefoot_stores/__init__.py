@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from surefoot.contracts import Store
-from surefoot.errors import SurefootWarning
+from surefoot.errors import SurefootWarning, UsageError
 from surefoot.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = ["EncryptedStore", "MemoryStore", "PostgresStore", "SqliteStore", "sur
 
 _HOME: Final = {"EncryptedStore": "encrypted", "MemoryStore": "memory", "PostgresStore": "postgres", "SqliteStore": "sqlite"}
 _ENCRYPTED: Final = "encrypted+"
+_REDIS: Final = ("redis://", "rediss://", "valkey://")
 
 
 def __getattr__(name: str) -> Any:
@@ -30,12 +31,20 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"surefoot_stores.{_HOME[name]}"), name)
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def surefoot_store(url: str) -> Store | None:
-    """Answer for ``sqlite:///path``, ``postgresql://host/database`` and ``memory://``, and for each of them behind ``encrypted+``."""
+    """Answer for ``sqlite:///path``, ``postgresql://host/database`` and ``memory://``, and for each of them behind ``encrypted+``.
+
+    Raises :class:`~surefoot.UsageError` for Redis, unless another plugin has answered for it.
+    """
     from surefoot_stores.encrypted.box import VARIABLE as _VARIABLE
 
     plain = url.removeprefix(_ENCRYPTED)
+    if plain.startswith(_REDIS):
+        raise UsageError(
+            "Redis is no ledger: unless it syncs every write (appendfsync always) it forgets what it confirmed, and nothing that it keeps"
+            " is undone with the call that it belongs to; use sqlite:///path, or postgresql://host/database for several hosts"
+        )
     made = _made(plain)
     if made is not None and plain != url:
         from surefoot_stores.encrypted import EncryptedStore
