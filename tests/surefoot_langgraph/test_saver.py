@@ -28,9 +28,9 @@ import surefoot
 from surefoot import Guard, IntegrityError, LeaseLost, Store, UsageError
 from surefoot.errors import NotStorable
 from surefoot_langgraph import SurefootSaver
-from surefoot_stores import MemoryStore, PostgresStore, SqliteStore
+from surefoot_stores import EncryptedStore, MemoryStore, PostgresStore, SqliteStore
 
-STORES = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.sweep)]
+STORES = ["memory", "sqlite", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("encrypted", "postgres"))]
 
 
 @pytest.fixture(params=STORES)
@@ -42,6 +42,8 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             made = MemoryStore()
         case "sqlite":
             made = SqliteStore(f"sqlite:///{tmp_path}/saver.db")
+        case "encrypted":
+            made = EncryptedStore(SqliteStore(f"sqlite:///{tmp_path}/saver.db"), key=b"k" * 32)
         case _:
             made = PostgresStore(request.getfixturevalue("postgres_url"))
     yield made

@@ -17,11 +17,12 @@ from surefoot import Store
 from surefoot.engine import call as calls
 from surefoot.engine import claims
 from surefoot.engine import step as steps
-from surefoot_stores import MemoryStore, SqliteStore
+from surefoot_stores import EncryptedStore, MemoryStore, SqliteStore
 
 STORES: Final[dict[str, Callable[[Path], Store]]] = {
     "memory": lambda _: MemoryStore(),
     "sqlite": lambda folder: SqliteStore(f"sqlite:///{folder}/s.db"),
+    "encrypted": lambda _: EncryptedStore(MemoryStore(), key=b"k" * 32),
 }
 COMMON: Final = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=50)
 
@@ -29,7 +30,7 @@ COMMON: Final = settings(deadline=None, suppress_health_check=list(HealthCheck),
 @pytest.mark.parametrize("store", STORES)
 def test_i1_i4_i7_the_protocol_agrees_with_its_model(store: str) -> None:
     """Whatever processes do, in any order, the ledger is what the model says (here in the same few cases each time)."""
-    cases = {"memory": 40, "sqlite": 15}[store]
+    cases = {"memory": 40, "sqlite": 15, "encrypted": 8}[store]
     run_state_machine_as_test(machine(STORES[store]), settings=settings(COMMON, max_examples=cases, derandomize=True, database=None))
 
 
@@ -39,7 +40,7 @@ def test_i1_i4_i7_the_protocol_agrees_with_its_model(store: str) -> None:
 def test_i1_i4_i7_the_protocol_agrees_with_its_model_at_length(store: str, say: Callable[[str], None]) -> None:
     """The same in other cases each time, but for continuous integration, where hypothesis itself takes the same ones."""
     Machine.reached.clear()
-    cases = {"memory": 2000, "sqlite": 1000}[store]
+    cases = {"memory": 2000, "sqlite": 1000, "encrypted": 500}[store]
     run_state_machine_as_test(machine(STORES[store]), settings=settings(COMMON, max_examples=cases, print_blob=True, database=None))
     say(f"{store}: {Machine.reached['steps']:,} steps without a difference, which reached {dict(Machine.reached)}")
     assert set(Machine.reached) >= SITUATIONS
