@@ -366,6 +366,21 @@ def test_verify_finds_what_was_changed(store: EncryptedStore, tmp_path: Path) ->
         db.close()
 
 
+def test_an_update_that_does_not_enter_a_call_leaves_it_where_it_is(store: EncryptedStore) -> None:
+    """The place of a call changes with an update to ``intent`` alone, and the row has a seal that holds either way."""
+    moved = {"run_id": "other", "scope": "x", "path": "b#1"}
+    for state, place in ((CallState.FAILED, ("r", "s", "a#1")), (CallState.INTENT, ("other", "x", "b#1"))):
+
+        def work(tx: Any, state: CallState = state) -> None:
+            tx.calls.update(tx.calls.get("call_1").changed(state=state, **moved))
+
+        store.run(work)
+        store.close()
+        found = store.run(lambda tx: tx.calls.get("call_1"), write=False)
+        assert found is not None
+        assert (found.state, found.run_id, found.scope, found.path) == (state, *place)
+
+
 def test_what_retention_leaves_of_a_call_has_a_seal(store: EncryptedStore) -> None:
     """A call that is written over without its texts and its identity is read as that, with the answers that it had."""
     committed(store)
@@ -407,13 +422,21 @@ def test_a_wrong_key_is_refused_before_anything_is_written(store: EncryptedStore
 
 
 @pytest.mark.parametrize("given", ["", "x", "c2hvcnQ=", NEW[:-4], f"{NEW},", b"short", [], [NEW, "x"], 7])
-def test_what_is_no_key_is_refused(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, and anything that is not 32 bytes, is a usage error that does not say what was given."""
-    monkeypatch.delenv("SUREFOOT_STORE_KEY")
-    with pytest.raises(UsageError) as caught:
+def test_what_is_no_key_is_refused(given: Any) -> None:
+    """Anything that is not 32 bytes is a usage error that does not say what was given, also where the environment has a key."""
+    with pytest.raises(UsageError, match="openssl rand -base64 32") as caught:
         EncryptedStore(MemoryStore(), key=given)
-    assert "openssl rand -base64 32" in str(caught.value) or "set SUREFOOT_STORE_KEY" in str(caught.value)
     assert NEW[:-4] not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_a_key_that_is_missing_is_asked_for(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key in the environment, or with an empty one, the error says where to put it."""
+    monkeypatch.delenv("SUREFOOT_STORE_KEY")
+    if given is not None:
+        monkeypatch.setenv("SUREFOOT_STORE_KEY", given)
+    with pytest.raises(UsageError, match="set SUREFOOT_STORE_KEY"):
+        Guard("encrypted+memory://")
 
 
 def test_a_key_may_come_from_a_function(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ class EncryptedStore(Store):
         self.store = store
         """The store inside."""
         self.url = f"encrypted+{store.url}"
-        given = key or os.environ.get(VARIABLE)
-        if not given:
+        given = (os.environ.get(VARIABLE) or None) if key is None else key
+        if given is None:
             raise UsageError(f"{self.url} needs its key: set {VARIABLE}, or give EncryptedStore(store, key=...)")
         self._keys: Callable[[], Keys] = given if callable(given) else partial(keys_of, keys_of(given))
         self._box: Box | None = None
