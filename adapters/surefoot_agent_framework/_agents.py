@@ -49,6 +49,12 @@ def unguarded(agent: Any) -> Iterator[str]:
         yield f"the replies of its client are not kept: {type(agent.client).__qualname__} has no ChatMiddlewareLayer"
 
 
+def _servers(agent: Any, tools: Any) -> list[Any]:
+    """Return the MCP servers of an agent, and of a run."""
+    given = tools if isinstance(tools, list | tuple) else [tools]
+    return [*agent.mcp_tools, *(one for one in given if hasattr(one, "functions"))]
+
+
 def _kind(tool: Any) -> str:
     return str(tool.get("type", "tool")) if isinstance(tool, dict) else type(tool).__qualname__
 
@@ -59,7 +65,7 @@ def _namespace(kind: type, guard: Guard) -> dict[str, Any]:
 
     @functools.wraps(bare.run)
     def run(self: Any, messages: Any = None, *, stream: bool = False, **options: Any) -> Any:
-        door = Door(guard, name_of(self), messages, options.get("session"))
+        door = Door(guard, name_of(self), messages, options.get("session"), _servers(self, options.get("tools")))
         live = functools.partial(bare.run, self, stream=stream, **options)
         return door.stream(live) if stream else door.run(live)
 

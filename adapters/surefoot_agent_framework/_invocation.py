@@ -35,8 +35,12 @@ class Invocation:
     agent: str
     waiting: Sequence[Content] = ()
     """Requests of the model that the run is given answers to: they waited for a person."""
+    servers: Sequence[Any] = ()
+    """MCP servers whose functions it may call, the framework's ``MCPTool`` objects."""
     tools: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
     """By tool, what makes final arguments of what a model writes."""
+    known: dict[str, str] = field(default_factory=dict)
+    """By tool, the name that the guard knows it by."""
     stopped: BaseException | None = None
     """What must end it, whatever the framework makes of it."""
     inner: list[BaseException] = field(default_factory=list)

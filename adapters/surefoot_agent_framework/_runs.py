@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ _warned: WeakKeyDictionary[Guard, set[str]] = WeakKeyDictionary()
 class Door:
     """Opens and closes the run of one invocation, or makes it a step of the run that it is nested in."""
 
-    def __init__(self, guard: Guard, name: str, messages: Any, session: AgentSession | None) -> None:
+    def __init__(self, guard: Guard, name: str, messages: Any, session: AgentSession | None, servers: Sequence[Any]) -> None:
         """Enter by what an agent is given; where a person answers what it asked for, it goes on."""
         self._guard = guard
         self._name = name
@@ -55,7 +55,7 @@ class Door:
         self._outer = invocation.get()
         self._place = here()
         self._named = named_run()
-        self._current = Invocation(guard, name, waited or ())
+        self._current = Invocation(guard, name, waited or (), servers)
         self._before: tuple[Any, Any] | None = None
         self._result: Any = None
 

@@ -33,14 +33,16 @@ def functions(tools: Any) -> list[FunctionTool]:
     return [tool for tool in tools or () if isinstance(tool, FunctionTool)]
 
 
-def register(guard: Guard, tool: FunctionTool) -> None:
-    """Make a tool known to the guard."""
+def register(guard: Guard, tool: FunctionTool, server: str | None = None) -> str:
+    """Make a tool known to the guard; return its qualified name."""
     function: Any = tool.func
     candidates = [] if function is None else [inspect.unwrap(function), function]
     where: Any = next((one for one in candidates if hasattr(one, "__qualname__")), type(tool))
-    identity = f"{where.__module__}.{where.__qualname__}"
+    identity = f"MCP server {server}" if server else f"{where.__module__}.{where.__qualname__}"
+    qualified = f"{server}/{tool.name}" if server else tool.name
     rule = declared_rule(tool, *candidates)
-    guard.register(tool.name, identity, rule, functools.cache(lambda: [tool.name, tool.description, tool.parameters()]))
+    guard.register(qualified, identity, rule, functools.cache(lambda: [tool.name, tool.description, tool.parameters()]))
+    return qualified
 
 
 def guarded(tools: Sequence[Any], current: Invocation) -> list[Any]:
@@ -55,7 +57,8 @@ def guarded(tools: Sequence[Any], current: Invocation) -> list[Any]:
 def _guarded(tool: FunctionTool, current: Invocation) -> FunctionTool:
     if _TOOLS.made(type(tool)):
         return tool
-    register(current.guard, tool)
+    server = next((one.name for one in current.servers if any(tool is function for function in one.functions)), None)
+    current.known[tool.name] = register(current.guard, tool, server)
     current.tools[tool.name] = functools.partial(_convert.final_arguments, tool)
     return view(tool, _TOOLS)
 
@@ -130,7 +133,7 @@ class _Asked:
         position = self.current.position(self.call_id) if self.frame is self.current.frame else None
         notice = _convert.Words if position else None
         final = _convert.filled(self.tool, found)
-        request = Request(self.tool.name, final, self.tool, self.call_id, position, notice)
+        request = Request(self.current.known[self.tool.name], final, self.tool, self.call_id, position, notice)
         return returned((yield from call(self.current.guard, self.frame, request, body)))
 
     @contextmanager

@@ -5,11 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_framework import AgentSession, Content, ContextProvider, FunctionInvocationContext, FunctionMiddleware, FunctionTool, Message
+from agent_framework import (
+    AgentSession,
+    Content,
+    ContextProvider,
+    FunctionInvocationContext,
+    FunctionMiddleware,
+    FunctionTool,
+    MCPStdioTool,
+    Message,
+)
 from crash import Effects
 from maf_support import FACES, NoSorry, ainvoke, asks, cashier, events, failing, invoke, model, payer, script
 from pydantic import BaseModel
@@ -17,6 +28,8 @@ from pydantic import BaseModel
 import surefoot
 import surefoot_journal
 from surefoot import Guard, InDoubt, StepRule, ToolRule, VerificationFailed
+
+SHOP = Path(__file__).parent.parent / "surefoot_mcp_server" / "shop_server.py"
 
 
 @pytest.mark.parametrize("session", [None, "customer-7"])
@@ -456,3 +469,31 @@ def test_a_tool_is_guarded_wherever_it_comes_from(guard: Guard, effects: Effects
         assert invoke(agent, face=face, **options) == "done"
     assert effects.count("pay") == 1
     assert [str(row.state) for row in guard.calls.list() if row.tool == "pay"] == ["committed"]
+
+
+@pytest.mark.parametrize("of_run", [True, False])
+@pytest.mark.parametrize("face", FACES)
+def test_a_function_of_an_mcp_server_is_claimed_by_its_servers_name(tmp_path: Any, guard: Guard, face: str, *, of_run: bool) -> None:
+    """A function of an MCP server, of the agent or of a run, is ``server/tool``, and is called once: the server counts."""
+    shop = MCPStdioTool("shop", sys.executable, args=["-S", "-E", str(SHOP), str(tmp_path / "paid")], load_prompts=False)
+    failed: list[bool] = []
+
+    def reply(answered: list[str], _messages: Any) -> Any:
+        if answered and not failed:
+            failed.append(True)
+            raise ConnectionError("HTTP 500")
+        return answered[0] if answered else [asks("pay", amount=5)]
+
+    async def whole() -> str:
+        agent = surefoot.wrap(cashier(model(reply), *([] if of_run else [shop])), guard=guard)
+        options = {"tools": [shop]} if of_run else {}
+        async with shop:
+            with surefoot.run("order-7"):
+                with pytest.raises(ConnectionError):
+                    await ainvoke(agent, face=face, **options)
+                return (await ainvoke(agent, face=face, **options)).messages[-1].text
+
+    told = asyncio.run(whole())
+    assert (tmp_path / "paid").read_text().splitlines() == ["pay {}"]  # its schema names no argument, so the framework passes none on
+    assert [(row.tool, str(row.state)) for row in guard.calls.list()] == [("shop/pay", "committed")]
+    assert told == '{"paid": null}'
