@@ -118,15 +118,17 @@ def _elsewhere(content: Content) -> bool:
 
 def waiting(messages: Any) -> list[Content] | None:
     """Return the requests that these messages have a person's answer to; ``None``: they are new words."""
-    found = [content for message in normalize_messages(messages) for content in message.contents]
+    every: list[Any] = normalize_messages(messages)
+    found = [content for one in every if isinstance(one, Message) for content in one.contents]
     if found and not any(content.type in _ANSWERS for content in found):
         return None
     return [content.function_call for content in found if content.type == "function_approval_response" and content.function_call]
 
 
 def input_data(messages: Any) -> list[dict[str, Any]]:
-    """Return what a run is given, as it can be stored."""
-    found: list[dict[str, Any]] = data([message.to_dict() for message in normalize_messages(messages)])
+    """Return what a run is given, as it can be stored, also what the framework will refuse."""
+    every: list[Any] = normalize_messages(messages)
+    found: list[dict[str, Any]] = data([one.to_dict() if isinstance(one, Message) else {"refused": repr(one)} for one in every])
     return found
 
 

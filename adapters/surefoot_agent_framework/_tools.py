@@ -102,8 +102,6 @@ class _Asked:
 
     def drive(self, given: Mapping[str, Any], body: Callable[[], Any]) -> Any:
         """Claim the call in this thread and run its body; what that returns to be awaited is awaited in the loop of the run."""
-        if self.arrived:
-            return body()
 
         async def awaited(value: Awaitable[Any]) -> Any:
             return await value
@@ -122,8 +120,6 @@ class _Asked:
             value = body()
             return await value if inspect.isawaitable(value) else value
 
-        if self.arrived:
-            return await whole()
         with self._noting():
             return await self.current.guard.adrive(self._program(given, Do(lambda: None, lambda: self._akept(whole))))
 
@@ -222,7 +218,7 @@ def _namespace(kind: type) -> dict[str, Any]:
 
     def func(self: Any) -> Any:
         asked = _asked.get()
-        return vars(self)["func"] if asked is None or asked.tool is not self else asked.function
+        return vars(self)["func"] if asked is None or asked.tool is not self or asked.arrived else asked.function
 
     def result_parser(self: Any) -> Any:
         parser = vars(self)["result_parser"]

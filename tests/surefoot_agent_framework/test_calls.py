@@ -102,6 +102,26 @@ def test_twins_are_two_and_defaults_are_filled_in(guard: Guard, effects: Effects
     assert len({row.call_id for row in rows}) == 2
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_a_body_calls_is_no_request_of_the_model(guard: Guard, effects: Effects, *, plain: bool) -> None:
+    """A tool that calls itself, by what the framework hands it, is one call, and gets what it gets bare."""
+
+    def count(ctx: FunctionInvocationContext, left: int) -> int:
+        effects.add("count", left)
+        return 1 + ctx.function(ctx=ctx, left=left - 1) if left else 0
+
+    async def acount(ctx: FunctionInvocationContext, left: int) -> int:
+        effects.add("count", left)
+        return 1 + await ctx.function(ctx=ctx, left=left - 1) if left else 0
+
+    tool = FunctionTool(name="count", func=count if plain else acount)
+    agent = surefoot.wrap(cashier(model(lambda told, _: told[0] if told else [asks("count", left=2)]), tool), guard=guard)
+    with surefoot.run("order-7"):
+        assert invoke(agent) == "2"
+    assert effects.count("count") == 3
+    assert [row.value for row in guard.calls.list()] == ["2"]
+
+
 def test_a_call_that_no_tool_takes_is_no_call(guard: Guard, effects: Effects) -> None:
     """Arguments that the framework refuses come to no body and are not recorded; the model is told, and asks as it should."""
 

@@ -213,18 +213,18 @@ def test_an_agent_as_a_tool_is_what_it_is_bare(guard: Guard, face: Callable[...,
 def test_a_response_format_is_what_it_is_bare(guard: Guard) -> None:
     """A structured answer is parsed as it is bare, and what is none raises the same."""
 
-    def value(text: str, *, wrapped: bool) -> Any:
+    async def value(text: str, *, wrapped: bool) -> Any:
         agent = cashier(script(text))
         made = surefoot.wrap(agent, guard=guard) if wrapped else agent
         options: Any = {"response_format": Order}
         try:
-            return asyncio.run(made.run("go", options=options)).value  # type: ignore[arg-type] # a coroutine
+            return (await made.run("go", options=options)).value
         except ValueError as exc:
             return type(exc)
 
     for text in ('{"id": "7"}', "no structure"):
         with surefoot.run():
-            assert value(text, wrapped=True) == value(text, wrapped=False)
+            assert asyncio.run(value(text, wrapped=True)) == asyncio.run(value(text, wrapped=False))
 
 
 @pytest.mark.parametrize("face", [ran, streamed])

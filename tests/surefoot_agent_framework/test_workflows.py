@@ -28,7 +28,8 @@ async def finished(workflow: Any, given: Any = None, *, stream: bool = False, **
 def desk(storage: Any, greeter: Any, clerk: Any) -> Any:
     """Return a workflow of two agents."""
     first, second = AgentExecutor(greeter, id="greeter"), AgentExecutor(clerk, id="clerk")
-    return WorkflowBuilder(start_executor=first, checkpoint_storage=storage, name="desk").add_edge(first, second).build()
+    builder = WorkflowBuilder(start_executor=first, checkpoint_storage=storage, name="desk", output_from=[second])
+    return builder.add_edge(first, second).build()
 
 
 @pytest.mark.parametrize("stream", [True, False])
