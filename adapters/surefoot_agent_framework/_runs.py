@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from agent_framework import AgentSession, Message, ResponseStream, normalize_messages
 
-from surefoot import Guard, NotStorable, RunStatus, SurefootError, UsageError, VerificationFailed
+from surefoot import Guard, RunStatus, SurefootError, VerificationFailed
 from surefoot_adapters import (
     KEPT,
     Do,
@@ -25,11 +23,13 @@ from surefoot_adapters import (
     element,
     here,
     in_run,
+    input_digest,
     kept_head,
     named_run,
     nested_step,
     step,
     thread_of,
+    unnamed,
 )
 from surefoot_adapters.streams import Items, Passing, asynchronous, seeing
 from surefoot_agent_framework import _convert
@@ -38,7 +38,6 @@ from surefoot_agent_framework._invocation import Invocation, Paused, invocation
 __all__ = ["Door"]
 
 _log = logging.getLogger("surefoot.agent_framework")
-_warned: WeakKeyDictionary[Guard, set[str]] = WeakKeyDictionary()
 
 
 class Door:
@@ -180,7 +179,7 @@ class Door:
         named = self._named
         thread = thread_of(named, durable)
         if thread is None:
-            self._unnamed()
+            unnamed(self._guard, self._name, _log, "run {} in 'with surefoot.run(name):', or give it a session")
         return RunSpec(
             "agent-framework-core",
             named.tenant,
@@ -193,20 +192,8 @@ class Door:
             joins=named.thread is None and durable is None,
         )
 
-    def _unnamed(self) -> None:
-        how = "in 'with surefoot.run(name):', or give it a session"
-        if self._guard.strict:
-            raise UsageError(f"strict=True needs a name for the run: run {self._name} {how}")
-        warned = _warned.setdefault(self._guard, set())
-        if self._name not in warned:
-            warned.add(self._name)
-            _log.warning("%s runs without a name: killed, it cannot be resumed; run it %s", self._name, how)
-
     def _data(self) -> Any:
         return _convert.input_data(self._messages)
 
     def _digest(self) -> str:
-        try:
-            return self._guard.codec.digest([self._name, _convert.recognised(self._data())])
-        except NotStorable:
-            return f"opaque-{uuid.uuid4().hex}"
+        return input_digest(self._guard.codec, [self._name, _convert.recognised(self._data())])

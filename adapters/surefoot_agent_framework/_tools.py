@@ -16,7 +16,7 @@ from agent_framework import FunctionInvocationContext, FunctionTool, RawAgent
 from pydantic import BaseModel
 
 from surefoot import Guard, SurefootError
-from surefoot_adapters import Do, Frame, Kinds, Program, Request, call, declared_rule, here, innermost, returned, view
+from surefoot_adapters import Asked, Frame, Kinds, Request, declared_rule, here, innermost, view
 from surefoot_agent_framework import _convert
 from surefoot_agent_framework._invocation import Invocation, invocation
 
@@ -111,7 +111,7 @@ class _Asked:
             return asyncio.run_coroutine_threadsafe(awaited(value), self.loop).result() if inspect.isawaitable(value) else value
 
         with self._noting():
-            return self.current.guard.drive(self._program(given, Do(lambda: self._kept(whole))))
+            return self._asking(given).plain(whole)
 
     async def claimed(self, given: Mapping[str, Any], body: Callable[[], Any]) -> Any:
         """Claim the call and run its body in the loop."""
@@ -121,16 +121,18 @@ class _Asked:
             return await value if inspect.isawaitable(value) else value
 
         with self._noting():
-            return await self.current.guard.adrive(self._program(given, Do(lambda: None, lambda: self._akept(whole))))
+            return await self._asking(given).coro(whole)
 
-    def _program(self, given: Mapping[str, Any], body: Do) -> Program[Any]:
+    def _asking(self, given: Mapping[str, Any]) -> Asked:
+        """Return the request as its function is called."""
         self.arrived = True
+        codec = self.current.guard.codec
         found = {name: value for name, value in given.items() if not isinstance(value, FunctionInvocationContext)}
         position = self.current.position(self.call_id) if self.frame is self.current.frame else None
         notice = _convert.Words if position else None
         final = _convert.filled(self.tool, found)
         request = Request(self.current.known[self.tool.name], final, self.tool, self.call_id, position, notice)
-        return returned((yield from call(self.current.guard, self.frame, request, body)))
+        return Asked(self.current.guard, self.frame, request, functools.partial(_convert.storable, codec, self.tool), self.raised)
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -147,23 +149,6 @@ class _Asked:
                 else:
                     current.inner.append(exc)
             raise
-
-    def _kept(self, body: Callable[[], Any]) -> Any:
-        try:
-            return self._storable(body())
-        except BaseException as exc:
-            self.raised.append(exc)
-            raise
-
-    async def _akept(self, body: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            return self._storable(await body())
-        except BaseException as exc:
-            self.raised.append(exc)
-            raise
-
-    def _storable(self, value: Any) -> Any:
-        return _convert.storable(self.current.guard.codec, self.tool, value)
 
 
 _asked: ContextVar[_Asked | None] = ContextVar("surefoot_agent_framework_asked", default=None)
