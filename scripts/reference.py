@@ -21,6 +21,7 @@ from surefoot_policy.model import json_schema
 
 ALIASES = {
     "CANARY": f"The name of the synthetic tool that a canary has called: `{surefoot_adapters.CANARY}`.",
+    "HIDDEN": f"What stands in the place of the value of a redacted argument: `{surefoot_adapters.HIDDEN}`.",
     "Instead": "Makes an attempt of a function that takes what the step takes: `Callable[[Callable[..., Any], Frame], Do]`.",
     "KEPT": "What `RunSpec.fork` says of an invocation with kept state: it goes on in the run that is open, and forks one that ended.",
     "Op": "What a program may ask for: `Tx | Do | Pause`.",

@@ -15,7 +15,7 @@ import surefoot
 from surefoot import Guard, ToolRule
 from surefoot_cli.main import cli
 
-NEWEST = {"sqlite": 2, "postgresql": 1}
+NEWEST = {"sqlite": 2, "postgresql": 2}
 """The schema that this surefoot writes."""
 
 DAY = 86_400.0
