@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import html
+import http.client
 import json
 import logging
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -65,15 +65,14 @@ class Desk:
         secret: str = "",
         seconds: float | None = None,
     ) -> None:
-        if urlsplit(webhook).scheme not in {"http", "https"}:
+        if not _is_address(webhook):
             raise UsageError(f"{webhook!r} is no address to post to; give one like https://example.org/hook")
         self._guard = guard
         self._webhook = webhook
         self._by = by
         self._secret = secret
         self._seconds = seconds
-        self.server = ThreadingHTTPServer(listen, partial(_Handler, guard))
-        self.server.daemon_threads = True
+        self.server = _Server(listen, partial(_Handler, guard))
         host, port = self.server.server_address[:2]
         self.url = public_url.rstrip("/") or f"http://{host!s}:{port}"
         """What the links begin with."""
@@ -104,15 +103,27 @@ class Desk:
         try:
             with self._open(request, timeout=_TIMEOUT):
                 return True
-        except (urllib.error.URLError, OSError) as exc:
+        except (OSError, http.client.HTTPException, UnicodeError) as exc:  # what answers there need not speak HTTP
             _log.warning("the request %s did not reach the webhook (%s); it is sent again", approval.id, exc)
             return False
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves each client in a thread of its own, and survives what clients do."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as in socketserver
+        """Note a client that went away, or said what is no request; the address of a request is in neither."""
+        _log.debug("a request was not answered", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
     """Shows what a link would decide, and decides when the person says so: whoever only looks at a link changes nothing."""
 
     protocol_version = "HTTP/1.1"
+    timeout = _TIMEOUT
+    """A client that says nothing for so many seconds is left: its thread is not kept for ever."""
 
     def __init__(self, guard: Guard, *args: Any) -> None:
         self._guard = guard
@@ -164,6 +175,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parameter's name in http.server
         """Say nothing: the address of a request has a token in it."""
+
+
+def _is_address(webhook: str) -> bool:
+    try:
+        parts = urlsplit(webhook)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _safe(value: Any) -> str:

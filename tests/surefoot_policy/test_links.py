@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import os
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -228,15 +230,50 @@ def test_what_did_not_arrive_is_sent_again(policed: Policed, pay: Any, hook: Hoo
     desk.server.server_close()
 
 
+def test_a_webhook_that_speaks_no_http_is_told_again(policed: Policed, pay: Any, served: Callable[[Any], Any]) -> None:
+    """What answers at the address need not be a web server: the desk goes on, and the card stays unsent."""
+
+    class Junk(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.wfile.write(b"220 mail.example ESMTP\r\n")
+
+    guard = policed(PAY)
+    asked(guard, pay)
+    server = served(socketserver.TCPServer(("127.0.0.1", 0), Junk))
+    desk = Desk(guard, webhook=f"http://127.0.0.1:{server.server_address[1]}/hook", by="maria")
+    assert desk.tell() == []
+    desk.server.server_close()
+
+
+def test_a_client_that_goes_away_or_keeps_silent_is_left(
+    policed: Policed, hook: Hook, served: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A client that sends half a request keeps no thread, and one that sends junk gets no stack trace on the desk's console."""
+    monkeypatch.setattr("surefoot_policy.desk._Handler.timeout", 0.2)
+    desk = Desk(policed(PAY), webhook=hook.url, by="maria")
+    served(desk.server)
+    for sent in (b"POST /decide?token=t HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b"GET http://[/ HTTP/1.1\r\n\r\n"):
+        with socket.create_connection(desk.server.server_address[:2], timeout=20) as client:
+            client.sendall(sent)
+            assert client.recv(100) == b""
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("webhook", ["file:///etc/passwd", "http://", "http://[::1/hook", "http://hook:port/", "hook"])
+def test_an_address_that_is_none_is_refused(policed: Policed, webhook: str) -> None:
+    """A webhook that nothing could ever be posted to is refused where it is given."""
+    with pytest.raises(UsageError, match="is no address to post to"):
+        Desk(policed(PAY), webhook=webhook, by="maria")
+
+
 def test_other_addresses_of_the_desk_are_nothing(policed: Policed, hook: Hook, served: Callable[[Any], Any]) -> None:
-    """What is no link is answered in a sentence; an address that is none is refused before anything is sent."""
+    """What is no link is answered in a sentence."""
     desk = Desk(policed(PAY), webhook=hook.url, by="maria")
     served(desk.server)
     assert [http(f"{desk.url}{path}")[0] for path in ("/", "/decide", "/decide?token=x")] == [404, 403, 403]
     assert [http(f"{desk.url}{path}", b"")[0] for path in ("/", "/decide", "/decide?token=x")] == [400, 403, 403]
     assert http(f"{desk.url}/decide", b"x" * 70_000)[0] == 400
-    with pytest.raises(UsageError, match="is no address to post to"):
-        Desk(policed(PAY), webhook="file:///etc/passwd", by="maria")
 
 
 def test_the_desk_of_another_process_decides(tmp_path: Path, policed: Policed, effects: Effects, hook: Hook) -> None:
