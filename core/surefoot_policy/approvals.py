@@ -222,8 +222,11 @@ def _at_slot(unit: Unit, claim: Claim) -> Approval | None:
     for slot in _slots(claim):
         record = unit.records.get(_SLOTS, slot)
         known = read(unit, record.value) if record is not None else None
-        if known is not None and known.state == "approved":
+        if known is None or known.state != "approved":
+            continue
+        if unit.now <= known.expires_at:
             return known
+        write(unit, replace(known, state="expired"), "approval.expired")  # it lets nothing run any more, so nothing has to equal it
     return None
 
 

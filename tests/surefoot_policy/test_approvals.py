@@ -190,6 +190,22 @@ def test_an_approval_that_was_not_used_in_time_is_expired(policed: Policed, pay:
     assert effects.count("pay") == 0
 
 
+def test_an_expired_approval_binds_nothing(policed: Policed, pay: Any, effects: Effects) -> None:
+    """I15: what was approved and not used in time lets nothing run, so a request for something else at its place is not held to it."""
+    guard = policed(PAY + "approvals: {expires: 60}\n")
+    waits = asked(guard, lambda: pay(5))
+    guard.approvals.approve(waits.id, by="maria")
+    with pytest.raises(ApprovalMismatch):
+        resumed(guard, lambda: pay(6))
+    now = guard.clock()
+    guard.clock = lambda: now + 61
+    other = asked(guard, lambda: pay(6))
+    assert (other.arguments["amount"], guard.approvals.show(waits.id).state) == (6, "expired")
+    guard.approvals.approve(other.id, by="maria")
+    assert resumed(guard, lambda: pay(6)) == "paid 6"
+    assert effects.all() == [["pay", 6]]
+
+
 def test_as_41_looking_changes_nothing(policed: Policed, pay: Any) -> None:
     """AS-41: a client that looks, gives up and looks again leaves the approval pending."""
     guard = policed(PAY)
