@@ -25,8 +25,17 @@ def find(folder: Path) -> Path | None:
     if (path := folder / "surefoot.yaml").exists():
         return path
     project = folder / "pyproject.toml"
-    has_table = project.exists() and "surefoot" in tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
-    return project if has_table else None
+    if not project.exists():
+        return None
+    try:
+        return project if _has_table(tomllib.loads(project.read_text(encoding="utf-8"))) else None
+    except (OSError, ValueError, RecursionError):
+        return project  # whoever reads it is told what is wrong with it
+
+
+def _has_table(found: Mapping[str, Any]) -> bool:
+    tool = found.get("tool")
+    return isinstance(tool, Mapping) and "surefoot" in tool
 
 
 def read(path: Path) -> PolicyFile:
@@ -74,7 +83,7 @@ def _data(path: Path, text: str) -> tuple[Any, _Lines]:
             case ".toml":
                 found = tomllib.loads(text)
                 if path.name == "pyproject.toml":
-                    if "surefoot" not in found.get("tool", {}):
+                    if not _has_table(found):
                         raise UsageError(f"{path} has no [tool.surefoot]: nothing in it is a policy")
                     found = found["tool"]["surefoot"]
                 return found, {}

@@ -308,6 +308,23 @@ def test_policy_check_of_a_file_that_does_not_end(surefoot_: Callable[..., Resul
     assert (done.exit_code, why in done.output) == (2, True), done.output
 
 
+@pytest.mark.parametrize(
+    ("project", "why"),
+    [
+        (b"[tool.surefoot", "pyproject.toml: not TOML"),
+        (b"\xff\xfe[tool]", "pyproject.toml cannot be read"),
+        (b"tool = 3", "there is no surefoot.yaml"),
+        (b"[tool.other]", "there is no surefoot.yaml"),
+    ],
+)
+def test_policy_check_beside_a_broken_project(surefoot_: Callable[..., Result], tmp_path: Path, project: bytes, why: str) -> None:
+    """Without surefoot.yaml the project's file is looked into: what is wrong with that one is said in one sentence too."""
+    (tmp_path / "surefoot.yaml").unlink(missing_ok=True)
+    (tmp_path / "pyproject.toml").write_bytes(project)
+    done = surefoot_("policy", "check")
+    assert (done.exit_code, why in done.output) == (2, True), done.output
+
+
 @pytest.mark.parametrize("where", ["$ref", "properties"])
 def test_policy_check_fetches_nothing(surefoot_: Callable[..., Result], tmp_path: Path, where: str) -> None:
     """I26: a schema that is somewhere else is refused when the file is read, and nobody is asked for it."""
