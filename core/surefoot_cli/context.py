@@ -59,7 +59,10 @@ def print_json(**data: Any) -> None:
 
 def moment(seconds: float | None) -> str:
     """Return a time for people, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+    except (OverflowError, ValueError):
+        return "never"  # no calendar goes as far
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

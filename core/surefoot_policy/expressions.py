@@ -21,6 +21,8 @@ _STEPS: Final = 10_000_000
 """What the loops of one condition may take; a step is some tenths of a microsecond, at worst."""
 _PATTERN: Final = 1000
 """What ``matches`` takes in a loop: its pattern is compiled each time."""
+_LONGEST: Final = 4000
+"""Characters of a condition. The library goes one level deeper for each term of ``a + b + c``, and a process dies of too many."""
 _DEPTH: Final = 250
 """Levels; what can be stored has no more than 200."""
 _TEXT: Final = 1000
@@ -100,6 +102,8 @@ class Cel(Expressions):
 
     def compile(self, text: str, names: Collection[str]) -> Condition:
         """Return the condition; a name or function that does not exist is a :class:`ValueError` now, not a surprise later."""
+        if len(text) > _LONGEST:
+            raise ValueError(f"it has more than {_LONGEST:,} characters; say it in several entries")
         program = self._cel.compile(text)
         code = _NO_CODE.sub(" ", text)
         bound = _BOUND.findall(code)
@@ -108,7 +112,7 @@ class Cel(Expressions):
         if unknown := sorted(name for name in program.functions() if name[0].isalpha() and name not in _FUNCTIONS):
             raise ValueError(f"there is no function {', '.join(unknown)}; there are {', '.join(sorted(_FUNCTIONS))}")
 
-        if wrong := [given for given in re.findall(r"\bsum\(([^()]*)", text) if given.strip() not in TOTALS]:
+        if wrong := [given for given in re.findall(r"\bsum\(([^()]*)", code) if given.strip() not in TOTALS]:
             raise ValueError(f"sum({wrong[0]}) is no total; there are {', '.join(f'sum({name})' for name in TOTALS)}")
         loops, literals, pattern = _loops(code), code.count(","), _PATTERN if "matches" in code else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from surefoot import Denied, IntegrityError, NotFound, RunStatus, UsageError
 from surefoot.engine.frames import here
 from surefoot.engine.program import Tx
 from surefoot.engine.run import load
+from surefoot.types import expect
 from surefoot_policy import grants
 from surefoot_policy.approvals import APPROVALS, Approval, State, find, may_decide, requester, write
 from surefoot_policy.grants import Grant
@@ -104,12 +106,18 @@ class Approvals:
         """Allow calls beforehand: of a tool or pattern, in one run or all of a tenant, for ``expires`` seconds, ``uses`` times.
 
         A call that the policy denies stays denied, and one that the granter asks for, or could not approve, is not covered. Raises
-        :class:`~surefoot.UsageError` for a condition that is none, a name that is empty and a secret in what is stored, and
+        :class:`~surefoot.UsageError` for a condition that is none, a name that is empty, a time or number that could let nothing
+        run or never ends, and a secret in what is stored, and
         :class:`~surefoot.Denied` from inside of a run, for who asks, and for somebody whom the guard's policy does not name among
         its approvers.
         """
         _outside()
         _somebody(by)
+        expect("tool", tool, "a name or pattern of tools", lambda given: isinstance(given, str) and bool(given.strip()))
+        expect(
+            "expires", expires, "a number of seconds, more than 0", lambda given: isinstance(given, int | float) and 0 < given < math.inf
+        )
+        expect("uses", uses, "a whole number, 1 or more", lambda given: given is None or (isinstance(given, int) and given >= 1))
         no_secrets(self._guard, tool=tool, when=when, tenant=tenant)
         approvers = getattr(getattr(self._guard.policy, "file", None), "approvals", None)
         if not may_decide(by, requester(), approvers.approvers if approvers is not None else ()):

@@ -28,7 +28,7 @@ Named = Annotated[str, AfterValidator(_named)]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Plan(_Entry):
@@ -84,6 +84,8 @@ class ToolEntry(_Entry):
 
     @model_validator(mode="after")
     def _says_something_that_can_hold(self) -> Self:
+        if not self.tool or not all([self.tool] if isinstance(self.tool, str) else self.tool):
+            raise ValueError("tool= names no tool")
         ruled = [field for field in _RULE if field in self.model_fields_set]
         if self.when and ruled:
             raise ValueError(f"{', '.join(ruled)} cannot depend on when=; put it in an entry of its own")
@@ -144,6 +146,8 @@ class Limit(_Entry):
     def _limits_one_thing(self) -> Self:
         if sum(getattr(self, name) is not None for name in _LIMITS) != 1:
             raise ValueError(f"give exactly one of {', '.join(_LIMITS)}")
+        if not self.tool:
+            raise ValueError("tool= names no tool")
         if self.calls is None and (self.tool != "*" or self.effect is not None):
             raise ValueError("tool= and effect= choose which calls count; give calls=")
         if (self.depth is not None or self.iterations is not None) and self.per != "run":

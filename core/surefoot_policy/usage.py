@@ -85,7 +85,7 @@ def spend(
     model, agent = str(model or ""), str(agent or "")
     read, written = (int(_known(given) or 0) for given in (input_tokens, output_tokens))
     spent = _known(cost_usd)
-    spent = _price(frame.run.guard, model, read, written) if spent is None else spent
+    spent = min(_MOST, _price(frame.run.guard, model, read, written)) if spent is None else spent
     run, names = frame.run.record, [around.name for around in frame.chain() if around.name]
     step, asks = (names[0], agent or names[-1]) if names else ("", agent)
     place = (run.run_id, run.tenant, run.thread, step, tool, unit.clean(model))

@@ -113,6 +113,14 @@ def test_as_36_broken_usage_stops_nothing(policed: Policed, broken: Any) -> None
     assert [sum(getattr(one, name) for one in used) for name in ("input_tokens", "output_tokens", "cost_usd")] == [2, 0, 2.0]
 
 
+def test_as_36_a_price_without_measure_stops_nothing(policed: Policed) -> None:
+    """AS-36: a price with too many zeros makes a reply expensive, and crashes nothing."""
+    guard = policed("prices: [{model: m, input: 1.0e308, output: 1.0e308}]")
+    with surefoot.run("r"):
+        surefoot.wrap(lambda: surefoot_policy.record(model="m", input_tokens=10**9, output_tokens=10**9), guard=guard)()
+    assert [used.replies for used in surefoot_policy.cost(guard)] == [1]
+
+
 def test_as_37_a_loop_of_a_mutating_tool_ends(policed: Policed, effects: Effects) -> None:
     """AS-37: add_to_cart with ever other arguments meets the ceiling of its effect class; what only reads is not stopped by it."""
     add, look = tool(effects, "add_to_cart", "unsafe"), tool(effects, "look", "read")

@@ -171,6 +171,72 @@ def test_a_file_that_would_say_less_than_it_seems_is_refused(tmp_path: Path, nam
         Guard("memory://", policy=str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tools: [{tool: [], decision: deny}]",
+        "tools: [{tool: '', decision: deny}]",
+        "tools: [{tool: [pay, ''], decision: deny}]",
+        "budgets: [{calls: 3, tool: ''}]",
+    ],
+)
+def test_an_entry_about_no_tool_is_refused(policed: Policed, text: str) -> None:
+    """An entry that no call would ever match is refused: whoever wrote it believes that it acts."""
+    with pytest.raises(UsageError, match="tool= names no tool"):
+        policed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "approvals: {expires: .inf}",
+        "budgets: [{seconds: .inf}]",
+        "prices: [{model: m, input: .inf, output: 1}]",
+        "budgets: [{cost_usd: .inf}]",
+    ],
+)
+def test_a_number_without_end_is_refused(policed: Policed, text: str) -> None:
+    """An endless number is no time, no limit and no price."""
+    with pytest.raises(UsageError, match="finite number"):
+        policed(text)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"expires": float("inf")},
+        {"expires": float("nan")},
+        {"expires": -1},
+        {"expires": "60"},
+        {"expires": 60, "uses": 0},
+        {"expires": 60, "uses": 1.5},
+        {"expires": 60, "tool": " "},
+    ],
+)
+def test_a_grant_of_nothing_or_for_ever_is_refused(policed: Policed, given: Any) -> None:
+    """AS-83: a grant that never ends could be forgotten, and one that covers nothing would deceive: both are refused."""
+    guard = policed(ASKS)
+    with pytest.raises(UsageError, match=r" is not a"):
+        guard.approvals.grant(**{"tool": "pay", "by": "maria", **given})
+    assert guard.approvals.grants() == []
+
+
+def test_a_condition_that_the_library_would_die_of_is_refused(policed: Policed) -> None:
+    """I26: CEL goes one level deeper for each term, and would take the whole process with it; what is too long is never compiled."""
+    with pytest.raises(UsageError, match="more than 4,000 characters"):
+        policed(f"tools: [{{tool: pay, decision: deny, when: 'args.n{'+1' * 20_000} == 1'}}]")
+    with pytest.raises(UsageError, match="more than 4,000 characters"):
+        policed(ASKS).approvals.grant("pay", by="maria", expires=60, when=f"args.n{'+1' * 20_000} == 1")
+
+
+def test_a_text_that_looks_like_a_sum_is_a_text(policed: Policed, shop: Any, effects: Effects) -> None:
+    """What a condition compares with is not read as a part of it."""
+    guard = policed("""tools: [{tool: pay, when: 'args.card == "sum(card)"', decision: deny}]""")
+    with pytest.raises(Denied):
+        go(guard, shop(), card="sum(card)")
+    assert effects.all() == []
+
+
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), -1, "3"])
 def test_a_budget_that_is_no_number_is_refused(limit: Any) -> None:
     """A limit that no amount would ever reach, or that nothing can be compared with, is refused."""

@@ -137,6 +137,9 @@ def test_approvals_grant_and_revoke(surefoot_: Callable[..., Result], waiting: s
     done = surefoot_("approvals", "revoke", grant, "--by", "maria")
     assert done.output == f"{grant} is revoked; it was used 0 times\n"
     assert surefoot_("approvals", "grant", "pay", "--when", "1 +").exit_code == 2
+    assert surefoot_("approvals", "grant", "pay", "--expires", "inf").exit_code == 2
+    assert surefoot_("approvals", "grant", "pay", "--expires", "1e300").output.split(" until ")[1].startswith("never")
+    assert "never" in surefoot_("approvals", "grants").output
     assert waiting
 
 
