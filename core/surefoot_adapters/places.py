@@ -16,13 +16,17 @@ from surefoot.engine.transitions import CallEvent
 from surefoot.engine.unit import Unit
 from surefoot_adapters.modes import Instead, step
 
-__all__ = ["composite", "frame_at", "is_guarded", "nested_step", "warn"]
+__all__ = ["AlreadyGuarded", "composite", "frame_at", "is_guarded", "nested_step", "warn"]
+
+
+class AlreadyGuarded(UsageError):
+    """An object has another guard than the one that it would get."""
 
 
 def is_guarded(known: Guard | None, guard: Guard | None, what: str) -> bool:
-    """Return whether an object has this guard already. Raises :class:`~surefoot.UsageError` where it has another one."""
+    """Return whether an object has this guard already. Raises :class:`AlreadyGuarded` where it has another one."""
     if known is not None and known is not guard:
-        raise UsageError(f"{what} is guarded by another guard already; wrap everything with one guard: guard=")
+        raise AlreadyGuarded(f"{what} is guarded by another guard already; wrap everything with one guard: guard=")
     return known is not None
 
 

@@ -14,6 +14,7 @@ import click
 from surefoot import Guard, SurefootError, SurefootWarning
 from surefoot.plugins import Plugins
 from surefoot_adapters.layers import Stack, watched
+from surefoot_adapters.places import AlreadyGuarded
 from surefoot_cli.context import Context, as_json, load_object, print_json
 
 __all__ = ["doctor"]
@@ -80,7 +81,10 @@ def _target(target: str) -> list[Finding]:
     def wrap() -> str:
         guard = Guard("memory://")
         found = load_object(target)
-        guard.plugins.adapter_for(found).wrap(found, guard)
+        try:
+            guard.plugins.adapter_for(found).wrap(found, guard)
+        except AlreadyGuarded:
+            return f"{target} is guarded by the guard that it was wrapped with"
         names = guard.unclassified()
         return f"{target} is guarded; unclassified: {', '.join(names) or 'none'}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from surefoot import Guard, UsageError
+from surefoot_adapters.places import AlreadyGuarded
 from surefoot_cli import lint as boundary
 from surefoot_cli.context import as_json, load_object, print_json
 
@@ -28,7 +29,10 @@ def init(target: str, output: Path | None, as_json: bool) -> None:
     """Write the declarations of the tools that nobody classified, to fill in; as a policy file where FILE ends in .yaml."""
     guard = Guard("memory://")
     found = load_object(target)
-    guard.plugins.adapter_for(found).wrap(found, guard)
+    try:
+        guard.plugins.adapter_for(found).wrap(found, guard)
+    except AlreadyGuarded as exc:
+        raise UsageError(f"{target} is wrapped already; name the object as it is before surefoot.wrap()") from exc
     names = guard.unclassified()
     if as_json:
         print_json(target=target, unclassified=names)

@@ -113,3 +113,19 @@ def test_as_82_negative_control_a_bare_body_is_fine(doctor: Callable[..., Any], 
     code, stacks = doctor(framework, "bare")
     assert (code, [stack["state"] for stack in stacks]) == (0, ["ok"])
     assert stacks[0]["text"].startswith("pay: guard > decorated_")
+
+
+@pytest.mark.parametrize("framework", [name for name in MADE if name != "openai-agents"])
+def test_the_doctor_takes_what_is_wrapped(
+    doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, framework: str
+) -> None:
+    """The object that a program runs is the wrapped one: it is guarded, its stacks are listed; a policy is made of the bare one."""
+    monkeypatch.setitem(MADE, framework, f"{MADE[framework]}\nmade = surefoot.wrap(made, store='memory://')\n")
+    code, stacks = doctor(framework, "bare")
+    assert (code, [stack["state"] for stack in stacks]) == (0, ["ok"])
+    path = list(sys.path)
+    module = f"decorated_{framework}_bare"
+    done = CliRunner().invoke(cli, ["tools", "init", f"{module}:made"])
+    sys.path[:] = path
+    sys.modules.pop(module, None)
+    assert "before surefoot.wrap()" in done.output
