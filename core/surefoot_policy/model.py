@@ -220,7 +220,7 @@ class PolicyFile(_Entry):
     redaction: list[Redaction] = []
     """What must be stored and shown nowhere."""
     prices: list[Price] = []
-    """What models cost; a model without a price costs nothing."""
+    """What models cost. One that has no price here has that of surefoot's own list, which has a date, or costs nothing."""
 
     @model_validator(mode="after")
     def _knows_its_tiers(self) -> Self:

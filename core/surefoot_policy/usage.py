@@ -13,6 +13,7 @@ from surefoot import UsageError
 from surefoot.engine.frames import Frame, current_call, here, innermost
 from surefoot.engine.key import quote
 from surefoot.engine.program import Tx
+from surefoot_policy.prices import listed
 from surefoot_policy.scopes import MICRO, SCOPES, scope_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def record(
 ) -> None:
     """Count one reply of a model in the run that this code is in.
 
-    Without ``cost_usd`` the prices of the policy count. What is not known is left out, and counts nothing. Raises
+    Without ``cost_usd`` the prices of the policy count, then those of :mod:`surefoot_policy.prices`. What is not known is left out,
+    and counts nothing. Raises
     :class:`~surefoot.UsageError` outside of any run.
     """
     frame = innermost(here())
@@ -82,7 +84,7 @@ def spend(
     cost_usd: float | None = None,
 ) -> None:
     """Count one reply of a model in a step, in the transaction that makes the reply durable."""
-    model, agent = str(model or ""), str(agent or "")
+    model, agent = (str(name or "").encode("utf-8", "backslashreplace").decode() for name in (model, agent))
     read, written = (int(_known(given) or 0) for given in (input_tokens, output_tokens))
     spent = _known(cost_usd)
     spent = min(_MOST, _price(frame.run.guard, model, read, written)) if spent is None else spent
@@ -139,7 +141,7 @@ def _add(unit: Unit, frame: Frame, used: Used) -> None:
 
 
 def _price(guard: Guard, model: str, read: int, written: int) -> float:
-    """Return what a reply costs by the first price of the policy that the model has; 0 where there is none."""
-    prices = getattr(getattr(guard.policy, "file", None), "prices", ())
-    price = next((price for price in prices if fnmatch.fnmatchcase(model, price.model)), None)
-    return (read * price.input + written * price.output) / _PER if price is not None else 0.0
+    """Return what a reply costs by the first price of the policy that the model has, else by the list; 0 where there is none."""
+    own = getattr(getattr(guard.policy, "file", None), "prices", ())
+    price = next(((price.input, price.output) for price in own if fnmatch.fnmatchcase(model, price.model)), None) or listed(model, read)
+    return (read * price[0] + written * price[1]) / _PER if price is not None else 0.0

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from surefoot_cli.context import Context, as_json, print_json, table
-from surefoot_policy import stops, usage
+from surefoot_policy import prices, stops, usage
 
 __all__ = ["cost", "stop"]
 
@@ -45,11 +45,15 @@ def cost(context: Context, run_id: str, by: tuple[str, ...], tenant: str | None,
     names = by or ("agent", "step", "tool", "model")
     found = [used for used in usage.cost(context.guard(), run_id or None) if tenant in {None, used.tenant}]
     shown, total = usage.grouped(found, *names), sum(used.cost_usd for used in found)
+    by_list = sorted({used.model for used in found if prices.listed(used.model) is not None})
     unpriced = sorted({used.model for used in found if not used.cost_usd and used.input_tokens + used.output_tokens})
     if as_json:
-        print_json(run=run_id or None, by=names, cost_usd=total, unpriced=unpriced, usage=[asdict(used) for used in shown])
+        told = {"cost_usd": total, "unpriced": unpriced, "listed": by_list, "list_taken": prices.TAKEN}
+        print_json(run=run_id or None, by=names, **told, usage=[asdict(used) for used in shown])
         return
     table((*names, "replies", "input_tokens", "output_tokens", "cost_usd"), [asdict(used) for used in shown])
     click.echo(f"{sum(used.input_tokens + used.output_tokens for used in found)} tokens, {total:.6f} US dollars")
+    if by_list:
+        click.echo(f"where the policy named no price, surefoot's list of {prices.TAKEN} counted: {', '.join(by_list)}")
     if unpriced:
         click.echo(f"without a price, and counted as 0: {', '.join(unpriced)}; the policy's prices: can name one")
