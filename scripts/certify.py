@@ -108,7 +108,7 @@ def tests_elsewhere(name: str) -> bool:
     """Run an adapter's own tests, slow ones too, with the newest release of its framework; return whether they passed."""
     begun = time.monotonic()
     try:
-        with environment(name, "latest", "test") as python:
+        with environment(name, "latest", "policy", "test") as python:
             command = [python, "-m", "pytest", f"tests/surefoot_{name.replace('-', '_')}", "-m", ""]
             good = subprocess.run(command, cwd=ROOT, check=False).returncode == 0
     except UsageError as exc:

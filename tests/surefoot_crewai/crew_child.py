@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,11 @@ class Child:
         return self.wrap(Billing()).kickoff()
 
 
+def say(what: Any) -> None:
+    """Print a line of JSON in one write: threads of CrewAI print too, and would come between it and its end."""
+    sys.stdout.write(f"\n{json.dumps(what)}\n")
+
+
 def main(told: dict[str, Any]) -> None:
     """Run the process and print what came of it."""
     child = Child(told)
@@ -211,4 +217,4 @@ def main(told: dict[str, Any]) -> None:
     forms = {"agent": child.alone, "crew in a tool": child._crew_in_a_tool, "crew in a flow": child._crew_in_a_flow}
     with surefoot.run("invoice-7"):
         raw = forms.get(told["form"], getattr(child, told["form"].replace(" ", "_"), None))()
-    print(json.dumps({"raw": raw, "seen": child.seen, "context": child.context}))
+    say({"raw": raw, "seen": child.seen, "context": child.context})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crew_child import Child
+from crew_child import Child, say
 from crewai import LLM, Agent, Crew, Flow, Task
 from crewai.flow.async_feedback.types import HumanFeedbackPending
 from crewai.flow.flow import listen, start
@@ -63,7 +62,7 @@ class Durable(Child):
 
     def charged(self, amount: int) -> str:
         """Have the effect; the second one once a checkpoint is written, which a thread of CrewAI does."""
-        for _ in range(1000 if "checkpoint" in self.told["form"] and amount == 6 else 0):
+        for _ in range(6000 if "checkpoint" in self.told["form"] and amount == 6 else 0):
             if self._checkpoints():
                 break
             threading.Event().wait(0.01)
@@ -190,4 +189,4 @@ def main(told: dict[str, Any]) -> None:
     global _now  # noqa: PLW0603 - a tool that a checkpoint holds can hold no process
     _now = Durable(told)
     with surefoot.run(None if told.get("unnamed") else "invoice-7"):
-        print(json.dumps(getattr(_now, told["form"].replace(" ", "_"))()))
+        say(getattr(_now, told["form"].replace(" ", "_"))())
