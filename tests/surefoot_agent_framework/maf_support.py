@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agent_framework import Agent, AgentResponse, Content, FunctionTool, Message
+from agent_framework import Agent, AgentResponse, Content, FunctionInvocationContext, FunctionMiddleware, FunctionTool, Message
 from crash import Effects
 
 from surefoot import ErrorClass, Guard, StepOutput, Verdict, Verifier
@@ -111,3 +111,12 @@ class NoSorry(Verifier):
 def events(guard: Guard, kind: str) -> list[dict[str, Any]]:
     """Return what was evented under that name, over all runs."""
     return [dict(event.data) for run in guard.runs.list() for event in guard.runs.events(run.run_id) if event.type == kind]
+
+
+class Again(FunctionMiddleware):
+    """A user's middleware that calls each tool twice, as a retry would."""
+
+    async def process(self, context: FunctionInvocationContext, call_next: Any) -> None:
+        """Call it, and again."""
+        await call_next()
+        await call_next()
